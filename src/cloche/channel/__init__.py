@@ -1,0 +1,1 @@
+"""The way into a sandbox: byte streams, however they are carried."""

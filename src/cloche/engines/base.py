@@ -1,0 +1,129 @@
+"""The engine contract. An engine makes a box around the guest, gives a way in, and takes the box away again.
+
+It never learns what a process, a file or a policy is. `engine_state` is the engine's own JSON: it is written to the
+store *before* `create` is called (`plan`), so whatever crashes, `remove` finds everything by it. All methods but
+`plan` may block on I/O and are coroutines; none may block the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from cloche.channel.base import Channel
+from cloche.model.sandbox import Isolation, SandboxSpec
+
+GuestStatus = Literal["running", "paused", "exited", "gone"]
+CheckStatus = Literal["ok", "missing", "degraded", "info"]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What this engine can do on this machine, now. Tests and clients branch on these, never on an engine's name."""
+
+    isolation: Isolation
+    pause: bool = False
+    suspend: bool = False
+    memory_snapshot: bool = False
+    fork: bool = False
+    restart_keeps_disk: bool = False
+    transparent_tcp: bool = False
+    many_users: bool = False
+    mounts: bool = False
+    survives_node: bool = False
+    limits_enforced: frozenset[str] = frozenset()
+    """Of "memory", "cpus", "pids", "disk", "open_files"."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of doctor. `remedy` is one command or setting; None when there is nothing to mend."""
+
+    id: str
+    status: CheckStatus
+    summary: str
+    remedy: str | None = None
+    required: bool = False
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an engine is told about one sandbox. `run_dir` is a private directory (0700) that exists only
+    between `create`/`start` and `remove`; `state_dir` holds what must survive a stop."""
+
+    sandbox_id: str
+    spec: SandboxSpec
+    run_dir: str
+    state_dir: str
+    engine_state: dict[str, Any]
+    deadline: float | None = None
+
+
+class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`exited`: the guest has ended and `exit_code`/`reason` say how; `gone`: nothing of the box is left.
+    Reasons: "stopped", "expired", "killed", "out_of_memory", "guest_died", "supervisor_lost"."""
+
+    status: GuestStatus
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+class BoxUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """None where the engine cannot tell. CPU in seconds since the start, the others in bytes or a count, now."""
+
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    pids: int | None = None
+    disk_bytes: int | None = None
+    disk_limit_bytes: int | None = None
+    out_of_memory_kills: int | None = None
+
+
+class Engine(Protocol):
+    name: str
+
+    async def check(self) -> list[Check]:
+        """What it needs and what it found. Usable when every `required` check is not "missing". Never raises."""
+
+    async def capabilities(self) -> Capabilities:
+        """Probed once and kept; raises nothing: an engine that cannot run here still declares its isolation."""
+
+    def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
+        """The `engine_state` of a box to be made. No effects. Raises InvalidError, UnavailableError and its children
+        (NeedsSubuidError, LimitUnenforceableError) for what this engine cannot promise."""
+
+    async def create(self, box: Box) -> None:
+        """Make the box and start the guest; returns when the channel can be opened. Raises EngineError, NoSpaceError.
+        After a failure nothing is left that `remove` would not take away."""
+
+    async def start(self, box: Box) -> None:
+        """Like `create`, with the disk that `stop` kept."""
+
+    async def open_channel(self, box: Box) -> Channel:
+        """The way in, also after the node was restarted. Raises SandboxDeadError when the guest is not running."""
+
+    async def status(self, box: Box) -> BoxStatus:
+        """The truth, asked from the machine and not from memory. Raises nothing."""
+
+    async def wait(self, box: Box) -> BoxStatus:
+        """Return when the guest has ended. Cancellable."""
+
+    async def set_deadline(self, box: Box, deadline: float | None) -> None:
+        """Kill the box at this UTC time even when no node lives."""
+
+    async def pause(self, box: Box) -> None:
+        """Freeze every process. Raises UnavailableError where `capabilities.pause` is false."""
+
+    async def resume(self, box: Box) -> None: ...
+
+    async def usage(self, box: Box) -> BoxUsage: ...
+
+    async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
+        """End every process now (the guest was asked politely before) and, if asked, keep the disk in `state_dir`.
+        Returns how the guest ended. Safe to call on a box that has ended already."""
+
+    async def remove(self, box: Box) -> None:
+        """Take away everything, in whatever half-made state it is. Safe to call twice."""
+
+    async def sweep(self, known: frozenset[str]) -> list[str]:
+        """Remove what belongs to this data directory and to no sandbox in `known`; says what it removed."""

@@ -1,0 +1,119 @@
+"""What a sandbox is asked to be (SandboxSpec) and what is known of it (Sandbox)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from cloche.model.errors import InvalidError
+from cloche.model.lifecycle import State
+from cloche.model.limits import Limits, ResolvedLimits
+
+Isolation = Literal["vm", "gvisor", "namespace", "container", "none"]
+#: strongest first; "none" is the fake engine's and is never chosen by `auto`
+ISOLATION_ORDER: tuple[Isolation, ...] = ("vm", "gvisor", "namespace", "container", "none")
+MountMode = Literal["ro", "rw"]
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62})")
+LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})")
+ENV_NAME = re.compile(r"[^=\0]+")
+MAX_LABELS = 64
+MAX_LABEL_VALUE = 256
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A host path that the sandbox sees. Both paths are absolute; `source` must exist."""
+
+    source: str
+    target: str
+    mode: MountMode = "rw"
+
+
+class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/sandboxes`, and what is kept of it."""
+
+    name: str | None = None
+    image: str = "host"
+    engine: str = "auto"
+    isolation: Isolation | None = None
+    limits: Limits = msgspec.field(default_factory=Limits)
+    env: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    mounts: list[Mount] = []
+    host_paths: list[str] = []
+    hide: list[str] = []
+    workdir: str | None = None
+    user: str = "user"
+    hostname: str | None = None
+    ttl_seconds: float | None = None
+    idle_timeout_seconds: float | None = None
+
+    def check(self) -> None:
+        """Raise InvalidError naming the first field that is wrong."""
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise InvalidError(f"name {self.name!r} must match {NAME.pattern}", field="name")
+        if self.name is not None and self.name.startswith("sb_"):
+            raise InvalidError("a name may not look like an id (sb_…)", field="name")
+        _check_labels(self.labels)
+        check_env(self.env)
+        for mount in self.mounts:
+            _check_absolute(mount.source, "mounts.source")
+            _check_absolute(mount.target, "mounts.target")
+        for path in [*self.host_paths, *self.hide]:
+            _check_absolute(path, "host_paths")
+        if self.workdir is not None:
+            _check_absolute(self.workdir, "workdir")
+        for field in ("ttl_seconds", "idle_timeout_seconds"):
+            value = getattr(self, field)
+            if value is not None and not 0 < value <= 366 * 86400:
+                raise InvalidError(f"{field} must be above 0 and at most a year", field=field)
+        self.limits.resolved()
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox as every surface shows it. Times are UTC seconds since the epoch."""
+
+    id: str
+    project_id: str
+    name: str | None
+    state: State
+    reason: str | None
+    engine: str
+    isolation: Isolation
+    spec: SandboxSpec
+    limits: ResolvedLimits
+    limits_unenforced: list[str]
+    labels: dict[str, str]
+    created_at: float
+    started_at: float | None
+    expires_at: float | None
+    stopped_at: float | None
+    exit_code: int | None = None
+
+
+class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A store row: what is public, and what only the engine can read."""
+
+    sandbox: Sandbox
+    engine_state: dict[str, Any]
+
+
+def check_env(env: dict[str, str]) -> None:
+    for key, value in env.items():
+        if not ENV_NAME.fullmatch(key) or "\0" in value:
+            raise InvalidError(f"environment variable {key!r} has an empty name, '=' or NUL in it", field="env")
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise InvalidError(f"at most {MAX_LABELS} labels", field="labels")
+    for key, value in labels.items():
+        if not LABEL_KEY.fullmatch(key) or len(value) > MAX_LABEL_VALUE:
+            raise InvalidError(f"label {key!r} must match {LABEL_KEY.pattern}, value ≤ {MAX_LABEL_VALUE}", field="labels")
+
+
+def _check_absolute(path: str, field: str) -> None:
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise InvalidError(f"{path!r} must be an absolute path without '..'", field=field)
