@@ -1,0 +1,93 @@
+"""Where rows live. Two implementations pass one suite: SQLite for nodes, memory for tests.
+
+Every method is one transaction: all of it holds, or none."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, TypedDict, Unpack
+
+import msgspec
+
+from cloche.model.events import Event, SandboxQuery
+from cloche.model.lifecycle import State
+from cloche.model.sandbox import SandboxRecord
+
+Operation = Literal["create", "start", "stop", "remove"]
+#: newest events kept of one sandbox, and of all
+EVENTS_PER_SANDBOX = 500
+EVENTS_TOTAL = 20_000
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is about to be done to a sandbox, written before the first effect and gone with the last."""
+
+    id: str
+    sandbox_id: str
+    operation: Operation
+    step: str
+    created_at: float
+
+
+class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what; never pruned by the store."""
+
+    id: str
+    project_id: str
+    sandbox_id: str | None
+    at: float
+    actor: str
+    action: str
+    data: dict[str, Any] = {}
+
+
+class Changes(TypedDict, total=False):
+    """Columns that an operation may change besides the state."""
+
+    reason: str | None
+    started_at: float | None
+    expires_at: float | None
+    stopped_at: float | None
+    exit_code: int | None
+
+
+class Store(Protocol):
+    async def insert(self, record: SandboxRecord, intent: Intent) -> None:
+        """A new row and what will be done with it. Raises AlreadyExistsError when the name (or id) is taken."""
+
+    async def get(self, sandbox_id: str) -> SandboxRecord | None: ...
+
+    async def find(self, project_id: str, ref: str) -> list[SandboxRecord]:
+        """The row of this id or name, else at most 16 whose id begins with `ref` (a valid prefix)."""
+
+    async def select(self, project_id: str | None, query: SandboxQuery) -> list[SandboxRecord]:
+        """At most `query.limit` rows, by id. None: of every project."""
+
+    async def transition(
+        self,
+        sandbox_id: str,
+        from_states: frozenset[State],
+        to: State,
+        *,
+        intent: Intent | None = None,
+        event: Event | None = None,
+        **changes: Unpack[Changes],
+    ) -> SandboxRecord:
+        """Compare and set. `intent` is written with it; without one, the sandbox's intents are cleared when `to` is a
+        state to rest in. Raises NotFoundError, or WrongStateError (`details["state"]`) and then changes nothing."""
+
+    async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
+        """Remove the row and its intents; False when there was none. Events stay."""
+
+    async def intents(self) -> list[Intent]:
+        """Oldest first."""
+
+    async def add_event(self, event: Event) -> None: ...
+
+    async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
+        """The newest `limit`, oldest first."""
+
+    async def add_audit(self, line: AuditLine) -> None: ...
+
+    async def audit(self, limit: int = 1000) -> list[AuditLine]: ...
+
+    async def close(self) -> None: ...
