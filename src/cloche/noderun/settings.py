@@ -1,0 +1,75 @@
+"""Every setting of a node in one value, read once from the environment and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import msgspec
+
+from cloche.model.errors import InvalidError
+from cloche.model.place import home_from
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+DEFAULT_IDLE_SECONDS = 300.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`idle_seconds` 0: never leave. `slow_callback_seconds` None: the event loop is not watched.
+    `engine` is what "auto" means, or "auto" for the strongest that works here."""
+
+    home: str
+    idle_seconds: float = DEFAULT_IDLE_SECONDS
+    engine: str = "auto"
+    log_level: LogLevel = "info"
+    slow_callback_seconds: float | None = None
+    ready_fd: int | None = None
+    detach: bool = False
+
+
+def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
+    """The command line wins over CLOCHE_*. Raises InvalidError naming the variable; argparse exits with 2."""
+    given = _parser().parse_args(arguments)
+    home = given.home or home_from(environ, environ.get("HOME") or os.path.expanduser("~"))
+    idle = given.idle_seconds if given.idle_seconds is not None else _seconds(environ, "CLOCHE_NODE_IDLE_SECONDS")
+    return Settings(
+        home=os.path.abspath(home),
+        idle_seconds=DEFAULT_IDLE_SECONDS if idle is None else idle,
+        engine=environ.get("CLOCHE_ENGINE") or "auto",
+        log_level=_level(environ.get("CLOCHE_LOG_LEVEL") or "info"),
+        slow_callback_seconds=_seconds(environ, "CLOCHE_NODE_SLOW_CALLBACK_SECONDS"),
+        ready_fd=given.ready_fd,
+        detach=given.detach,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cloche.node", description="Run the node of one data directory.")
+    parser.add_argument("--home", help="the data directory (CLOCHE_HOME)")
+    parser.add_argument("--idle-seconds", type=float, help="leave after so long without work; 0: never")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets one JSON line: ready, or why not")
+    parser.add_argument("--detach", action="store_true", help="go to the background")
+    return parser
+
+
+def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+    text = environ.get(name, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InvalidError(f"{name} must be a number of seconds, not {text!r}", field=name)
+    return value
+
+
+def _level(text: str) -> LogLevel:
+    level = text.lower()
+    if level not in ("debug", "info", "warning", "error"):
+        raise InvalidError(f"CLOCHE_LOG_LEVEL must be debug, info, warning or error, not {text!r}",
+                           field="CLOCHE_LOG_LEVEL")
+    return cast(LogLevel, level)
