@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Everything a developer does with this repository, with nothing but Python ≥ 3.11 and pip.
+
+    python3 dev.py demo            run a first program in a sandbox
+    python3 dev.py test [ARGS]     the tests (ARGS go to pytest)
+    python3 dev.py help            the rest
+
+The first call makes .venv from the hash-locked requirements; later calls redo only what has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hatch_build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMPS = VENV / "cloche-stamps.json"
+LOCKS = ROOT / "requirements"
+APT_FOR_TESTS = {"newuidmap": "uidmap"}
+APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
+GENERATED: list[list[str]] = []
+
+
+def demo(arguments: list[str]) -> int:
+    """Run a first program in a sandbox and say which isolation held it."""
+    install()
+    return venv_run("benchmarks/demo.py", *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    """Run the tests; arguments go to pytest. As root it first installs the few packages that some of them need."""
+    install("dev")
+    if os.geteuid() == 0 and not os.environ.get("CLOCHE_DEV_NO_SETUP"):
+        apt_install(APT_FOR_TESTS)
+    if not arguments and go("test", "./..."):
+        return 1
+    return venv_run("-m", "pytest", *arguments)
+
+
+def check(arguments: list[str]) -> int:
+    """Everything that must hold before a change lands, except the tests; goes on after a failure and names them all."""
+    install("dev")
+    steps: dict[str, Callable[[], int]] = {
+        "ruff format": lambda: tool("ruff", "format", "--check", "--quiet", "."),
+        "ruff check": lambda: tool("ruff", "check", "--quiet", "."),
+        "mypy": lambda: tool("mypy"),
+        "import contracts": lambda: tool("lint-imports", "--no-cache"),
+        "gofmt": gofmt_check,
+        "go vet": lambda: go("vet", "./..."),
+        "generated files": generated_check,
+    }
+    failed = []
+    for name, step in steps.items():
+        say(f"check: {name}")
+        if step():
+            failed.append(name)
+    say(f"check: failed: {', '.join(failed)}" if failed else "check: all is well")
+    return 1 if failed else 0
+
+
+def format_sources(arguments: list[str]) -> int:
+    """Format Python and Go and mend what can be mended by itself."""
+    install("dev")
+    steps = [tool("ruff", "check", "--fix", "--quiet", "."), tool("ruff", "format", "."), gofmt("-w")[0]]
+    return max(steps)
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure on this machine; --json for the figures (benchmarks/README.md)."""
+    install()
+    return venv_run("benchmarks/run.py", *arguments)
+
+
+def build(arguments: list[str]) -> int:
+    """Build the guest and the launcher into src/cloche/_bin; `build wheel` makes a wheel in dist/ instead."""
+    install()
+    if arguments != ["wheel"]:
+        return venv_run("hatch_build.py")
+    return venv_run("-m", "hatchling", "build", "-t", "wheel", "-t", "sdist")
+
+
+def dev_install(arguments: list[str]) -> int:
+    """Make .venv with Cloche (editable) and the tools."""
+    install("dev")
+    say(f"ready: {PYTHON.parent}/cloche; or: . {PYTHON.parent}/activate")
+    return 0
+
+
+def setup(arguments: list[str]) -> int:
+    """As root on Debian or Ubuntu: install the packages that some tests and benchmarks use, where they are missing."""
+    return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS)
+
+
+def generate(arguments: list[str]) -> int:
+    """Write the generated files anew."""
+    install("dev")
+    return max([venv_run(*command) for command in GENERATED], default=0)
+
+
+def lock(arguments: list[str]) -> int:
+    """Resolve requirements/*.in and pyproject.toml anew into the locked files (needs uv)."""
+    uv = shutil.which("uv")
+    if not uv:
+        return fail("uv is needed to lock: python3 -m pip install uv")
+    options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header"]
+    sources = {
+        "runtime.txt": ["pyproject.toml"],
+        "build.txt": ["requirements/build.in"],
+        "go.txt": ["requirements/go.in"],
+        "dev.txt": ["--group", "dev", "-c", "requirements/runtime.txt", "-c", "requirements/build.txt"],
+    }
+    for name, source in sources.items():
+        argv = [uv, "pip", "compile", "--quiet", *options, *source, *arguments, "-o", f"requirements/{name}"]
+        if subprocess.run(argv, cwd=ROOT).returncode:
+            return 1
+    return 0
+
+
+def clean(arguments: list[str]) -> int:
+    """Remove everything that these commands have made in the repository."""
+    for name in (".venv", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build", "dist"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    shutil.rmtree(ROOT / "src/cloche/_bin", ignore_errors=True)
+    for path in [p for top in ("src", "tests", "benchmarks") for p in (ROOT / top).rglob("__pycache__")]:
+        shutil.rmtree(path, ignore_errors=True)
+    return 0
+
+
+def show_help(arguments: list[str]) -> int:
+    """This list."""
+    for name, command in COMMANDS.items():
+        print(f"  python3 dev.py {name:12} {command.__doc__}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
+    "test": test,
+    "check": check,
+    "format": format_sources,
+    "bench": bench,
+    "build": build,
+    "install": dev_install,
+    "setup": setup,
+    "generate": generate,
+    "lock": lock,
+    "clean": clean,
+    "help": show_help,
+}
+
+
+def install(*groups: str) -> None:
+    """Bring .venv up to date with the locked requirements, the project and its two Go programs."""
+    with one_at_a_time():
+        make_venv()
+        stamps = json.loads(STAMPS.read_text()) if STAMPS.exists() else {}
+        for group in ("runtime", "build", *([] if has_go() else ["go"]), *groups):
+            locked = LOCKS / f"{group}.txt"
+            up_to_date(stamps, group, [locked], functools.partial(pip, "--require-hashes", "-r", str(locked)))
+        sources = [ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "src/cloche/_version.py"]
+        up_to_date(
+            stamps, "project", sources, lambda: pip("--no-deps", "--no-index", "--no-build-isolation", "-e", ".")
+        )
+        guest = [p for p in sorted((ROOT / "guest").rglob("*")) if p.suffix in (".go", ".mod", ".s")]
+        up_to_date(stamps, "guest", [*sources, *guest], lambda: must(str(PYTHON), "hatch_build.py"))
+
+
+def make_venv() -> None:
+    """A venv of this Python; Debian's python3 comes without ensurepip, then the pip outside serves it."""
+    alive = PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], capture_output=True).returncode == 0
+    wanted = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if alive and (VENV / "lib" / wanted).is_dir():
+        return
+    say(f"making {VENV.name} with Python {sys.version.split()[0]}")
+    own_pip = importlib.util.find_spec("ensurepip") is not None
+    must(sys.executable, "-m", "venv", "--clear", *([] if own_pip else ["--without-pip"]), str(VENV))
+
+
+def pip(*arguments: str) -> None:
+    inside = any(VENV.glob("lib/python*/site-packages/pip"))
+    if not inside and importlib.util.find_spec("pip") is None:
+        sys.exit(fail("pip is missing: apt-get install python3-pip (or python3-venv)"))
+    program = [str(PYTHON), "-m", "pip"] if inside else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    must(*program, "--disable-pip-version-check", "install", "--quiet", *arguments)
+
+
+def up_to_date(stamps: dict[str, str], name: str, inputs: list[Path], todo: Callable[[], None]) -> None:
+    """Call `todo` unless it has been done for exactly this content of `inputs`."""
+    digest = hashlib.sha256()
+    for path in inputs:
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    built = name != "guest" or (ROOT / "src/cloche/_bin/cloche-launcher").exists()
+    if stamps.get(name) == digest.hexdigest() and built:
+        return
+    say(f"installing: {name}")
+    todo()
+    stamps[name] = digest.hexdigest()
+    STAMPS.write_text(json.dumps(stamps))
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache" / "dev.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def apt_install(programs: dict[str, str]) -> int:
+    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    if not missing:
+        return 0
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return fail(f"missing here: {', '.join(missing)}; as root: {' '.join(command)}")
+    say(f"installing system packages: {', '.join(missing)}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for argv in (["apt-get", "update"], command):
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            return fail(f"{' '.join(argv)} failed: {done.stderr.strip()[-500:]}")
+    return 0
+
+
+def has_go() -> bool:
+    return hatch_build.go_on_path() is not None
+
+
+def go(*arguments: str) -> int:
+    return venv_run("hatch_build.py", "go", *arguments)
+
+
+def gofmt(*arguments: str) -> tuple[int, str]:
+    argv = [str(PYTHON), "hatch_build.py", "gofmt", *arguments, "."]
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return done.returncode, done.stdout
+
+
+def gofmt_check() -> int:
+    code, differs = gofmt("-l")
+    return fail(f"not formatted: {differs.split()}") if differs else code
+
+
+def generated_check() -> int:
+    return max([venv_run(*command, "--check") for command in GENERATED], default=0)
+
+
+def tool(name: str, *arguments: str) -> int:
+    return run(str(VENV / "bin" / name), *arguments)
+
+
+def venv_run(*arguments: str) -> int:
+    return run(str(PYTHON), *arguments)
+
+
+def run(*argv: str) -> int:
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return subprocess.run(argv, cwd=ROOT, env=os.environ | {"PATH": path}).returncode
+
+
+def must(*argv: str) -> None:
+    code = subprocess.run(argv, cwd=ROOT).returncode
+    if code:
+        sys.exit(fail(f"failed with status {code}: {' '.join(argv)}"))
+
+
+def say(text: str) -> None:
+    print(f"• {text}", file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> int:
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+    return 1
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < (3, 11):
+        return fail(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    command = COMMANDS.get(arguments[0]) if arguments else show_help
+    if not command:
+        show_help([])
+        return fail(f"no such command: {arguments[0]}") + 1
+    return command(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
