@@ -1,0 +1,204 @@
+"""Requests over a channel: connections, timeouts, and what the guest's answers and failures become."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote_from_bytes
+
+import httpcore
+import msgspec
+
+from cloche.channel.base import Channel
+from cloche.guest_api import text
+from cloche.guest_api.network import ChannelBackend
+from cloche.model import errors
+
+T = TypeVar("T")
+Body = bytes | AsyncIterable[bytes]
+Query = Mapping[str, object]
+
+MAX_JSON_BYTES = 16 << 20
+MAX_ERROR_BYTES = 1 << 20
+MAX_MESSAGE_CHARS = 8192
+#: short calls never wait for a connection that a long stream holds: each kind has connections of its own
+MAX_CALLS = 32
+MAX_STREAMS = 512
+CALL_TIMEOUT_SECONDS = 30.0
+#: frames and watches say something at least every 15 s
+STREAM_SILENCE_SECONDS = 60.0
+HEADERS: list[tuple[bytes, bytes]] = [(b"Host", b"guest")]
+#: what a guest may say went wrong; other codes are the host's own to give
+GUEST_CODES = frozenset({"invalid", "not_found", "already_exists", "wrong_state", "permission_denied", "no_space",
+                         "needs_subuid", "unavailable_here", "limit_hit"})  # fmt: skip
+
+
+class Transport:
+    """One guest's connections. May be used by many tasks at once; an async context manager."""
+
+    def __init__(self, channel: Channel) -> None:
+        backend = ChannelBackend(channel)
+        self._calls = httpcore.AsyncConnectionPool(
+            max_connections=MAX_CALLS, max_keepalive_connections=8, keepalive_expiry=30, network_backend=backend
+        )
+        self._streams = httpcore.AsyncConnectionPool(
+            max_connections=MAX_STREAMS, max_keepalive_connections=4, keepalive_expiry=30, network_backend=backend
+        )
+
+    async def close(self) -> None:
+        """Close the connections; the channel stays its owner's."""
+        await self._calls.aclose()
+        await self._streams.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: str, target: bytes, body: object = None, *,
+                    timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> bytes:  # fmt: skip
+        """A JSON request with a short answer; the answer's bytes."""
+        headers, content = _json_body(body)
+        request = self._request(self._calls, method, target, headers, content, timeout_seconds)
+        async with request as response, failures():
+            return await read_bounded(response, MAX_JSON_BYTES)
+
+    async def _ask(self, kind: type[T], method: str, target: bytes, body: object = None, *,
+                   timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> T:  # fmt: skip
+        return text.decode(await self._call(method, target, body, timeout_seconds=timeout_seconds), kind)
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]] | None = None, body: Body = b"",
+        silence_seconds: float | None = STREAM_SILENCE_SECONDS,
+    ) -> AsyncIterator[httpcore.Response]:  # fmt: skip
+        """A request whose body or answer may be long. Leaving it closes the stream."""
+        request = self._request(self._streams, method, target, headers or [], body, silence_seconds)
+        async with request as response:
+            yield response
+
+    async def _upload(self, kind: type[T], method: str, target: bytes, body: Body) -> T:
+        async with self._stream(method, target, body_headers(body), body) as response, failures():
+            return text.decode(await read_bounded(response, MAX_JSON_BYTES), kind)
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, pool: httpcore.AsyncConnectionPool, method: str, target: bytes, headers: list[tuple[bytes, bytes]],
+        body: Body, silence_seconds: float | None,
+    ) -> AsyncIterator[httpcore.Response]:  # fmt: skip
+        response = await send(pool, method, target, headers, body, silence_seconds)
+        try:
+            if response.status >= 300:
+                async with failures():
+                    raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
+            yield response
+        finally:
+            await response.aclose()
+
+
+async def send(
+    pool: httpcore.AsyncConnectionPool, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: Body,
+    silence_seconds: float | None,
+) -> httpcore.Response:  # fmt: skip
+    """The answer's head, whatever its status. The caller closes it."""
+    url = httpcore.URL(scheme=b"http", host=b"guest", target=target)
+    timeout = {"connect": 15.0, "pool": 15.0, "write": silence_seconds, "read": silence_seconds}
+    request = httpcore.Request(method, url, headers=HEADERS + headers, content=body, extensions={"timeout": timeout})
+    async with failures():
+        return await pool.handle_async_request(request)
+
+
+@contextlib.asynccontextmanager
+async def failures() -> AsyncIterator[None]:
+    """What httpcore raises, as Cloche's own errors."""
+    try:
+        yield
+    except httpcore.PoolTimeout as error:
+        raise errors.LimitHitError("too many requests to this sandbox at once", limit="guest_connections") from error
+    except httpcore.TimeoutException as error:
+        raise errors.TimedOutError("the guest did not answer in time") from error
+    except httpcore.NetworkError as error:
+        raise errors.SandboxDeadError(f"the connection to the guest broke: {error}", reason="guest_lost") from error
+    except httpcore.RemoteProtocolError as error:
+        raise errors.GuestError(f"the guest does not speak HTTP: {error}") from error
+    except httpcore.LocalProtocolError as error:
+        raise errors.InvalidError(f"not a request that HTTP can carry: {error}") from error
+
+
+async def chunks_of(response: httpcore.Response) -> AsyncIterator[bytes]:
+    """The body as it comes, with failures translated."""
+    async with failures():
+        async for chunk in response.aiter_stream():
+            yield chunk
+
+
+async def read_bounded(response: httpcore.Response, most: int) -> bytes:
+    """The whole body. Raises GuestError as soon as it is larger than `most` bytes."""
+    content = bytearray()
+    async for chunk in response.aiter_stream():
+        content += chunk
+        if len(content) > most:
+            raise errors.GuestError(f"the guest's answer is larger than {most} bytes")
+    return bytes(content)
+
+
+class _ErrorBody(msgspec.Struct):
+    code: str
+    message: str = ""
+    details: dict[str, Any] | None = None
+
+
+class _ErrorAnswer(msgspec.Struct):
+    error: _ErrorBody
+
+
+def error_of(status: int, content: bytes) -> errors.ClocheError:
+    """The error that an answer of this status and body means."""
+    try:
+        answer = text.decode(content, _ErrorAnswer).error
+    except errors.GuestError:
+        return errors.GuestError(f"the guest answered {status} without a reason", status=status)
+    if answer.code not in GUEST_CODES:
+        return errors.GuestError(f"the guest failed: {answer.message[:MAX_MESSAGE_CHARS]}", status=status)
+    error = errors.BY_CODE[answer.code](answer.message[:MAX_MESSAGE_CHARS])
+    error.details = dict(_small_details(answer.details or {}))
+    return error
+
+
+def _small_details(details: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in list(details.items())[:32]:
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_MESSAGE_CHARS):
+            yield key[:256], value
+
+
+def target(path: str, query: Query | None = None) -> bytes:
+    """A request target. Values: None is left out, True and False are 1 and 0, strings may stand for any bytes."""
+    pairs = [f"{key}={_quoted(value)}" for key, value in (query or {}).items() if value is not None]
+    return (path + ("?" + "&".join(pairs) if pairs else "")).encode("ascii")
+
+
+def segment(value: str) -> str:
+    return quote_from_bytes(text.path_bytes(value), safe="")
+
+
+def _quoted(value: object) -> str:
+    plain = str(int(value)) if isinstance(value, bool) else str(value)
+    return quote_from_bytes(text.path_bytes(plain), safe="/")
+
+
+def body_headers(body: Body) -> list[tuple[bytes, bytes]]:
+    if isinstance(body, bytes):
+        return [(b"Content-Length", str(len(body)).encode())]
+    return [(b"Transfer-Encoding", b"chunked")]
+
+
+def _json_body(body: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    if body is None:
+        return [(b"Content-Length", b"0")], b""
+    content = text.encode(body)
+    return [(b"Content-Type", b"application/json"), *body_headers(content)], content
