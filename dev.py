@@ -189,7 +189,8 @@ def make_venv() -> None:
     if alive and (VENV / "lib" / wanted).is_dir():
         return
     say(f"making {VENV.name} with Python {sys.version.split()[0]}")
-    own_pip = importlib.util.find_spec("ensurepip") is not None
+    ensurepip = importlib.util.find_spec("ensurepip")
+    own_pip = ensurepip is not None and ensurepip.origin is not None
     must(sys.executable, "-m", "venv", "--clear", *([] if own_pip else ["--without-pip"]), str(VENV))
 
 
