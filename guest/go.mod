@@ -1,0 +1,3 @@
+module cloche/guest
+
+go 1.22
