@@ -18,8 +18,10 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +38,30 @@ LOCKS = ROOT / "requirements"
 APT_FOR_TESTS = {"newuidmap": "uidmap"}
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
 GENERATED: list[list[str]] = []
+DEMO = """
+import os, socket
+print("hello from", socket.gethostname(), "as", os.environ["USER"])
+print("processes in sight:", sum(name.isdigit() for name in os.listdir("/proc")))
+print("network interfaces:", [name for _, name in socket.if_nameindex()])
+"""
 
 
 def demo(arguments: list[str]) -> int:
     """Run a first program in a sandbox and say which isolation held it."""
     install()
-    return venv_run("benchmarks/demo.py", *arguments)
+    with private_home():
+        print(f"$ cloche run -- python3 -c '{DEMO.strip()}'\n", flush=True)
+        code = tool("cloche", "run", "--", "python3", "-c", DEMO)
+        doctor = subprocess.run([VENV / "bin" / "cloche", "doctor", "--json"], stdout=subprocess.PIPE)
+        if code == 0:
+            print(
+                f"\nIt ran in a fresh sandbox, made by the engine {isolation(doctor.stdout)!r} and gone again by now."
+            )
+    return code
+
+
+def isolation(doctor: bytes) -> str:
+    return str(json.loads(doctor).get("auto"))
 
 
 def test(arguments: list[str]) -> int:
@@ -85,7 +105,7 @@ def format_sources(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Measure on this machine; --json for the figures (benchmarks/README.md)."""
     install()
-    return venv_run("benchmarks/run.py", *arguments)
+    return venv_run("-m", "benchmarks.run", *arguments)
 
 
 def build(arguments: list[str]) -> int:
@@ -222,6 +242,34 @@ def one_at_a_time() -> Iterator[None]:
     with (ROOT / ".cache" / "dev.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def private_home() -> Iterator[Path]:
+    """A data directory in CLOCHE_HOME for a while; afterwards its sandboxes, its node and itself are gone."""
+    before = os.environ.get("CLOCHE_HOME")
+    with tempfile.TemporaryDirectory(prefix="cloche-", ignore_cleanup_errors=True) as home:
+        os.environ["CLOCHE_HOME"] = home
+        try:
+            yield Path(home)
+        finally:
+            end_node(Path(home))
+            os.environ.pop("CLOCHE_HOME")
+            os.environ.update({"CLOCHE_HOME": before} if before else {})
+
+
+def end_node(home: Path) -> None:
+    """Ask the node of `home` to end its sandboxes and itself, and wait until it has let go of its lock."""
+    body = b'{"stop_sandboxes": true}'
+    head = f"POST /v1/node/shutdown HTTP/1.1\r\nHost: node\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\nConnection: close\r\n\r\n"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(home / "node.sock"))
+        client.sendall(head.encode() + body)
+        while client.recv(4096):
+            pass
+    with contextlib.suppress(OSError), (home / "node.lock").open() as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
 
 
 def apt_install(programs: dict[str, str]) -> int:

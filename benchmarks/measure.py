@@ -1,4 +1,4 @@
-"""Timing: every contestant once a round, in a new order each round, so that what else the machine does hits all alike."""
+"""Timing: every contestant once a round, in a new order, so that what else the machine does hits all alike."""
 
 from __future__ import annotations
 

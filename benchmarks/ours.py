@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import Action, Contestant, Unavailable, WrongResult, command
+from benchmarks.measure import Action, Contestant, WrongResult, command
 
 COMMAND = Path(sys.executable).parent / "cloche"
 
@@ -24,26 +21,6 @@ def ours() -> list[Contestant]:
         Contestant("exec true in a running sandbox", "SDK, node warm", _exec),
         Contestant("write and read a 1 KiB file", "SDK, node warm", _files),
     ]
-
-
-@contextlib.contextmanager
-def private_home() -> Iterator[None]:
-    """A data directory of our own, whose node is gone afterwards."""
-    before = os.environ.get("CLOCHE_HOME")
-    home = tempfile.mkdtemp(prefix="cloche-bench-")
-    os.environ["CLOCHE_HOME"] = home
-    try:
-        yield
-    finally:
-        _stop_node()
-        shutil.rmtree(home, ignore_errors=True)
-        os.environ.pop("CLOCHE_HOME")
-        if before is not None:
-            os.environ["CLOCHE_HOME"] = before
-
-
-def _stop_node() -> None:
-    pass
 
 
 @contextlib.contextmanager

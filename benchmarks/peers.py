@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import Action, Contestant, Unavailable, command
+from benchmarks.measure import Action, Contestant, Unavailable, command
 
 IMAGE = "cloche-benchmark:host"
 LINKS = [name for name in ("bin", "lib", "lib64", "sbin") if Path("/", name).is_symlink()]
@@ -22,8 +22,7 @@ def peers() -> list[Contestant]:
     plain = {
         "true on the host": ["true"],
         "unshare": ["unshare", "-Urmpin", "--fork", "--mount-proc", "true"],
-        "bwrap": ["bwrap", "--unshare-all", "--ro-bind", "/usr", "/usr", *_bwrap_links(), "--proc", "/proc"]
-        + ["--dev", "/dev", "--tmpfs", "/tmp", "true"],
+        "bwrap": ["bwrap", "--unshare-all", *_bwrap_root(), "true"],
     }
     found = [Contestant(name, "one command", _plain(argv)) for name, argv in plain.items()]
     found += [Contestant(name, "one command", _oci(name), every=4) for name in ("crun", "runc")]
@@ -31,8 +30,9 @@ def peers() -> list[Contestant]:
     return found
 
 
-def _bwrap_links() -> list[str]:
-    return [part for name in LINKS for part in ("--symlink", os.readlink(f"/{name}"), f"/{name}")]
+def _bwrap_root() -> list[str]:
+    links = [part for name in LINKS for part in ("--symlink", os.readlink(f"/{name}"), f"/{name}")]
+    return ["--ro-bind", "/usr", "/usr", *links, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
 
 
 def _plain(argv: list[str]) -> Any:

@@ -8,10 +8,11 @@ import json
 import os
 import sys
 
-from machine import facts
-from measure import Contestant, race
-from ours import ours, private_home
-from peers import peers
+from benchmarks.machine import facts
+from benchmarks.measure import Contestant, race
+from benchmarks.ours import ours
+from benchmarks.peers import peers
+from dev import private_home
 
 
 def main() -> int:
