@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from uuid import uuid4
 
 from cloche.model.errors import AlreadyExistsError, ClocheError, NoSpaceError, PermissionDeniedError
 from cloche.model.place import LOCK_NAME, SOCKET_NAME
@@ -67,6 +68,16 @@ class Home:
                 os.unlink(SOCKET_NAME, dir_fd=self._directory)
         self._bound = None
 
+    def identity(self) -> str:
+        """An id that this data directory keeps for ever."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with explained(self.path), open(os.open("node.id", flags, 0o600, dir_fd=self._directory), "r+") as file:
+            kept = file.read(64).strip()
+            if not kept:
+                kept = f"node_{uuid4().hex}"
+                file.write(kept + "\n")
+            return kept
+
     def close(self) -> None:
         """Give the directory up. The lock file stays: removing it would let two nodes lock different files."""
         for descriptor in (self._lock, self._directory):
@@ -84,7 +95,8 @@ class Home:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(found.st_mode):
-            raise AlreadyExistsError(f"{self.path}/{SOCKET_NAME} is a directory", remedy=f"rmdir {self.path}/{SOCKET_NAME}")
+            full = f"{self.path}/{SOCKET_NAME}"
+            raise PermissionDeniedError(f"{full} is a directory", remedy=f"rmdir {full}")
         os.unlink(SOCKET_NAME, dir_fd=self._directory)
 
     def _someone_listens(self) -> bool:

@@ -30,6 +30,7 @@ _KEPT = frozenset({
 })
 _KEPT_PREFIXES = ("XDG_", "CLOCHE_", "LC_")
 _NOBODY_LISTENS = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK})
+_OTHER_HOME = "set CLOCHE_HOME to a writable directory of your own"
 _aliases: dict[str, int] = {}
 
 def default_home() -> Path:
@@ -96,9 +97,9 @@ def _make_home(home: Path) -> None:
         home.mkdir(mode=0o700, exist_ok=True)
         owner = home.stat().st_uid
     except OSError as error:
-        raise _cannot(home, f"cannot make it: {error.strerror}", remedy="set CLOCHE_HOME to a writable place") from error
+        raise _cannot(home, f"cannot make it: {error.strerror}", remedy=_OTHER_HOME) from error
     if owner != os.geteuid():
-        raise _cannot(home, f"it belongs to uid {owner}, not {os.geteuid()}", remedy="set CLOCHE_HOME to a place of your own")
+        raise _cannot(home, f"it belongs to uid {owner}, not {os.geteuid()}", remedy=_OTHER_HOME)
 
 @contextmanager
 def _start_lock(home: Path, deadline: float) -> Iterator[None]:
@@ -193,7 +194,7 @@ def _peer_uid(connected: socket.socket) -> int:
 
 def _require_trusted(home: Path, uid: int) -> None:
     if uid not in (os.geteuid(), 0) and os.geteuid() != 0:
-        raise _cannot(home, f"uid {uid} listens on its socket", remedy="set CLOCHE_HOME to a place of your own")
+        raise _cannot(home, f"uid {uid} listens on its socket", remedy=_OTHER_HOME)
 
 def _same_directory(descriptor: int, home: Path) -> bool:
     try:

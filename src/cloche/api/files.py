@@ -1,0 +1,220 @@
+"""Routes of files: the guest's wire, with the host's checks on the way in and out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from cloche.api.endpoint import Call, Endpoint, Nothing, Raw
+from cloche.api.processes import Offset, length_of
+from cloche.api.replies import NDJSON, Checked, Inspector, Relay, Reply
+from cloche.guest_api import bounds, text
+from cloche.model.errors import GuestError
+from cloche.model.file import FileInfo, TarSummary, WatchEvent
+
+T = TypeVar("T")
+
+BYTES = Raw()
+TAR = Raw("application/x-tar")
+MAX_LINE_BYTES = 1 << 20
+
+#: no NUL: the kernel could not be given such a path
+Path = Annotated[str, Meta(min_length=1, max_length=bounds.MAX_PATH_CHARS, pattern=r"^[^\x00]+$")]
+Octal = Annotated[str, Meta(pattern="^0?[0-7]{1,4}$")]
+Mode = Annotated[int, Meta(ge=0, le=0o7777)]
+Owner = Annotated[int, Meta(ge=0, le=(1 << 32) - 2)]
+
+
+class PathQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: Path
+
+
+class ReadQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    offset: Offset = 0
+    length: Offset | None = None
+
+
+class WriteQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`mode` is octal."""
+
+    mode: Octal | None = None
+    atomic: bool = True
+    append: bool = False
+    offset: Offset | None = None
+    create_parents: bool = False
+
+
+class StatQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    follow: bool = False
+
+
+class ListQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    depth: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class RecursiveQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    recursive: bool = False
+
+
+class MakeDirectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    path: Path
+    mode: Mode | None = None
+    parents: bool = False
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: Path = msgspec.field(name="from")
+    to: Path
+    overwrite: bool = False
+
+
+class ChangeMode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: Path
+    mode: Mode
+    recursive: bool = False
+
+
+class ChangeOwner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: Path
+    uid: Owner
+    gid: Owner
+
+
+class MakeSymlink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: Path
+    target: Path
+
+
+async def read_file(call: Call[ReadQuery, None]) -> Reply:
+    return _relay(call, "GET", "/content")
+
+
+async def write_file(call: Call[WriteQuery, None]) -> Reply:
+    return _upload(call, "/content", FileInfo)
+
+
+async def stat_file(call: Call[StatQuery, None]) -> Reply:
+    exchange = call.services.files.forward(call.path["ref"], "GET", "/stat", query=call.raw_query)
+    return Checked(exchange, FileInfo, bounds.file)
+
+
+async def list_files(call: Call[ListQuery, None]) -> Reply:
+    return _relay(call, "GET", "/list", line_inspector(FileInfo))
+
+
+async def remove_file(call: Call[RecursiveQuery, None]) -> Reply:
+    return _relay(call, "DELETE", "")
+
+
+async def read_tar(call: Call[PathQuery, None]) -> Reply:
+    return _relay(call, "GET", "/tar")
+
+
+async def write_tar(call: Call[PathQuery, None]) -> Reply:
+    return _upload(call, "/tar", TarSummary)
+
+
+async def watch_files(call: Call[RecursiveQuery, None]) -> Reply:
+    exchange = call.services.files.forward(call.path["ref"], "GET", "/watch", query=call.raw_query)
+    return Relay(exchange, line_inspector(WatchEvent), ends_with_node=True)
+
+
+async def make_directory(call: Call[Nothing, MakeDirectory]) -> Reply:
+    return _change(call, "/mkdir")
+
+
+async def move_file(call: Call[Nothing, Move]) -> Reply:
+    return _change(call, "/move")
+
+
+async def change_mode(call: Call[Nothing, ChangeMode]) -> Reply:
+    return _change(call, "/chmod")
+
+
+async def change_owner(call: Call[Nothing, ChangeOwner]) -> Reply:
+    return _change(call, "/chown")
+
+
+async def make_symlink(call: Call[Nothing, MakeSymlink]) -> Reply:
+    return _change(call, "/symlink")
+
+
+def line_inspector(kind: type[FileInfo] | type[WatchEvent]) -> Inspector:
+    """Refuses a stream of JSON lines at the first that is too long or no `kind`."""
+    rest = bytearray()
+
+    def inspect(chunk: bytes) -> None:
+        if not chunk and rest:
+            raise GuestError("the guest's list ends inside a line")
+        *lines, last = (bytes(rest) + chunk).split(b"\n") if b"\n" in chunk else [bytes(rest) + chunk]
+        for line in lines:
+            _check_line(line, kind)
+        rest[:] = last
+        if len(rest) > MAX_LINE_BYTES:
+            raise GuestError(f"the guest's list has a line of more than {MAX_LINE_BYTES} bytes")
+
+    return inspect
+
+
+def _check_line(line: bytes, kind: type[FileInfo] | type[WatchEvent]) -> None:
+    value = text.decode(line, kind)
+    if isinstance(value, FileInfo):
+        bounds.file(value)
+    else:
+        bounds.watch_event(value)
+
+
+def _relay(call: Call[T, None], method: str, rest: str, inspect: Inspector | None = None) -> Reply:
+    return Relay(call.services.files.forward(call.path["ref"], method, rest, query=call.raw_query), inspect)
+
+
+def _upload(call: Call[T, None], rest: str, kind: type[FileInfo] | type[TarSummary]) -> Reply:
+    body: AsyncIterator[bytes] = call.incoming.chunks()
+    exchange = call.services.files.forward(
+        call.path["ref"], "PUT", rest, query=call.raw_query, headers=length_of(call.headers), body=body)
+    if kind is FileInfo:
+        return Checked(exchange, FileInfo, bounds.file, has_body=True)
+    return Checked(exchange, TarSummary, bounds.tar_summary, has_body=True)
+
+
+def _change(call: Call[Nothing, T], rest: str) -> Reply:
+    exchange = call.services.files.forward(
+        call.path["ref"], "POST", rest, headers={"content-type": "application/json"}, body=text.encode(call.body))
+    return Checked(exchange, FileInfo, bounds.file)
+
+
+_FILES = "/v1/sandboxes/{ref}/files"
+_USES = ("not_found", "wrong_state", "permission_denied", "sandbox_dead", "guest_error", "timed_out")
+_WRITES = (*_USES, "already_exists", "no_space")
+
+ENDPOINTS = (
+    Endpoint(method="GET", path=f"{_FILES}/content", handler=read_file, query=ReadQuery, answer=BYTES, errors=_USES,
+             summary="A file's bytes, or a range of them"),
+    Endpoint(method="PUT", path=f"{_FILES}/content", handler=write_file, query=WriteQuery, body=BYTES, answer=FileInfo,
+             errors=_WRITES, summary="Write a file, atomically unless told otherwise"),
+    Endpoint(method="GET", path=f"{_FILES}/stat", handler=stat_file, query=StatQuery, answer=FileInfo, errors=_USES,
+             summary="What is known of one path"),
+    Endpoint(method="GET", path=f"{_FILES}/list", handler=list_files, query=ListQuery, answer=Raw(NDJSON), errors=_USES,
+             summary="A directory, one FileInfo a line"),
+    Endpoint(method="DELETE", path=_FILES, handler=remove_file, query=RecursiveQuery, status=204, errors=_WRITES,
+             summary="Remove a file or a directory"),
+    Endpoint(method="GET", path=f"{_FILES}/tar", handler=read_tar, query=PathQuery, answer=TAR, errors=_USES,
+             summary="A tree as a tar stream"),
+    Endpoint(method="PUT", path=f"{_FILES}/tar", handler=write_tar, query=PathQuery, body=TAR, answer=TarSummary,
+             errors=_WRITES, summary="Unpack a tar stream below a directory"),
+    Endpoint(method="GET", path=f"{_FILES}/watch", handler=watch_files, query=RecursiveQuery, answer=Raw(NDJSON),
+             errors=_USES, summary="Changes as they happen, one a line"),
+    Endpoint(method="POST", path=f"{_FILES}/mkdir", handler=make_directory, body=MakeDirectory, answer=FileInfo,
+             errors=_WRITES, summary="Make a directory"),
+    Endpoint(method="POST", path=f"{_FILES}/move", handler=move_file, body=Move, answer=FileInfo, errors=_WRITES,
+             summary="Move or rename"),
+    Endpoint(method="POST", path=f"{_FILES}/chmod", handler=change_mode, body=ChangeMode, answer=FileInfo,
+             errors=_WRITES, summary="Change permission bits"),
+    Endpoint(method="POST", path=f"{_FILES}/chown", handler=change_owner, body=ChangeOwner, answer=FileInfo,
+             errors=(*_WRITES, "needs_subuid"), summary="Change owner and group"),
+    Endpoint(method="POST", path=f"{_FILES}/symlink", handler=make_symlink, body=MakeSymlink, answer=FileInfo,
+             errors=_WRITES, summary="Make a symbolic link"),
+)

@@ -1,0 +1,96 @@
+"""A unix socket served by uvicorn's HTTP protocol, without uvicorn's process: signals, idleness and the order of
+leaving belong to the node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from cloche.api.replies import JSON
+from cloche.guest_api import text
+from cloche.model.errors import InvalidError
+
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 512
+_CREDENTIALS = struct.Struct("3i")
+log = logging.getLogger("cloche.api")
+
+
+class Listener:
+    """Serves `app` on a socket that listens already."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._config = uvicorn.Config(
+            app, http=LocalProtocol, lifespan="off", ws="none", interface="asgi3", log_config=None, access_log=False,
+            server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+        self._state = ServerState()
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self, listening: socket.socket) -> None:
+        self._config.load()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._protocol, sock=listening, backlog=BACKLOG)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept nothing more, let requests finish for so long, then cut what is left."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        await self._finish(grace_seconds)
+        for connection in list(self._state.connections):
+            if (transport := connection.transport) is not None:
+                transport.close()
+
+    async def _finish(self, grace_seconds: float) -> None:
+        running = set(self._state.tasks)
+        if not running:
+            return
+        _, late = await asyncio.wait(running, timeout=grace_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("requests_cut", extra={"fields": {"count": len(late)}})
+            await asyncio.wait(late, timeout=grace_seconds)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return LocalProtocol(self._config, self._state, {})
+
+
+class LocalProtocol(HttpToolsProtocol):
+    """One connection. The peer must be this user or root, whatever the mode of the socket file says."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        peer = peer_uid(transport)
+        if peer not in (os.geteuid(), 0):
+            log.warning("peer_refused", extra={"fields": {"uid": peer}})
+            transport.abort()
+            return
+        super().connection_made(transport)
+
+    def send_400_response(self, msg: str) -> None:
+        """The answer to what is not HTTP: an error of the usual shape."""
+        body = text.encode(InvalidError(msg).to_json())
+        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[400] + head.encode("ascii") + body)
+        self.transport.close()
+
+
+def peer_uid(transport: Any) -> int:
+    """The user id at the other end of a unix socket; -1 when the kernel does not say."""
+    try:
+        connected = transport.get_extra_info("socket")
+        said = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(said)[1])
+    except (OSError, AttributeError):
+        return -1

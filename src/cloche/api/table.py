@@ -1,0 +1,8 @@
+"""Every route of the API, in one tuple."""
+
+from __future__ import annotations
+
+from cloche.api import files, node, processes, sandboxes
+from cloche.api.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (*node.ENDPOINTS, *sandboxes.ENDPOINTS, *processes.ENDPOINTS, *files.ENDPOINTS)

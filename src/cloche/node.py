@@ -1,0 +1,147 @@
+"""The node process, and the only file that chooses implementations: `python -m cloche.node`.
+
+Its life in order: settings, directory, lock, log, store, recovery, socket, ready - and backwards when it leaves.
+Sandboxes outlive it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from cloche.api.app import create_app
+from cloche.api.server import Listener
+from cloche.model.errors import AlreadyExistsError, ClocheError
+from cloche.model.place import SOCKET_NAME
+from cloche.noderun.control import Control
+from cloche.noderun.engines import NodeEngines
+from cloche.noderun.home import Home, why
+from cloche.noderun.idle import Idleness
+from cloche.noderun.log import NodeLog, start_log, stop_log
+from cloche.noderun.ready import EXIT_ALREADY_RUNNING, EXIT_FAILED, EXIT_OK, Starter, detach
+from cloche.noderun.settings import Settings, read_settings
+from cloche.service.services import Services
+from cloche.store.sqlite import SqliteStore
+
+#: how long requests may take to finish when the node leaves
+GRACE_SECONDS = 10.0
+#: a client that connected just before the socket went away still gets its answer
+LINGER_SECONDS = 0.05
+DATABASE_NAME = "cloche.db"
+log = logging.getLogger("cloche.node")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to leave or idle. Exit status 3: another node serves the directory; 1: it could not start."""
+    try:
+        settings = read_settings(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except ClocheError as error:
+        return _failed(Starter(None), error)
+    starter = Starter(settings.ready_fd)
+    if settings.detach:
+        detach()
+    try:
+        return _run(settings, starter)
+    except ClocheError as error:
+        return _failed(starter, error)
+    except OSError as error:
+        return _failed(starter, why(error, settings.home))
+    except Exception as error:
+        return _failed(starter, ClocheError(f"the node crashed: {type(error).__name__}: {error}"))
+
+
+def _run(settings: Settings, starter: Starter) -> int:
+    os.umask(0o022)
+    os.chdir("/")
+    with Home(settings.home) as home:
+        home.lock()
+        _raise_open_files()
+        node_log = start_log(settings.home, settings.log_level, owns_stderr=settings.detach)
+        try:
+            return uvloop.run(_serve(settings, home, node_log, starter))
+        except Exception as error:
+            if not isinstance(error, ClocheError):
+                log.critical("crashed", exc_info=error)
+            raise
+        finally:
+            home.remove_socket()
+            stop_log(node_log)
+
+
+async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Starter) -> int:
+    _watch_loop(settings.slow_callback_seconds)
+    directory = Path(settings.home)
+    engines = NodeEngines(directory, settings.engine)
+    services = Services(directory, await SqliteStore.open(directory / DATABASE_NAME), engines)
+    control = Control(settings.home, home.identity(), services, engines, node_log)
+    _leave_on_signals(control)
+    try:
+        for done in await services.recover():
+            log.info("recovered", extra={"fields": {"what": done}})
+        await _answer(settings, home, services, control, starter)
+    finally:
+        await services.close()
+        log.info("left")
+    return EXIT_OK
+
+
+async def _answer(settings: Settings, home: Home, services: Services, control: Control, starter: Starter) -> None:
+    idleness = Idleness(settings.idle_seconds, services.reaper.living)
+    listener = Listener(create_app(services, control, idleness))
+    await listener.start(home.listen())
+    starter.ready(f"{settings.home}/{SOCKET_NAME}")
+    log.info("ready", extra={"fields": {"pid": os.getpid(), "engine": settings.engine}})
+    await _until_over(control, idleness)
+    home.remove_socket()
+    await asyncio.sleep(LINGER_SECONDS)
+    if control.stop_sandboxes:
+        await control.stop_all()
+    await listener.stop(GRACE_SECONDS)
+
+
+async def _until_over(control: Control, idleness: Idleness) -> None:
+    idle = asyncio.ensure_future(idleness.until_idle())
+    told = asyncio.ensure_future(control.closing())
+    await asyncio.wait([idle, told], return_when=asyncio.FIRST_COMPLETED)
+    log.info("leaving", extra={"fields": {"why": "told" if told.done() else "idle"}})
+    for task in (idle, told):
+        task.cancel()
+    control.leave()
+
+
+def _leave_on_signals(control: Control) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, control.leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _watch_loop(slow_seconds: float | None) -> None:
+    """Debugging: say which callbacks keep the loop from everybody else."""
+    if slow_seconds is None:
+        return
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = slow_seconds
+
+
+def _raise_open_files() -> None:
+    """Every stream costs two descriptors, and the usual soft limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _failed(starter: Starter, error: ClocheError) -> int:
+    starter.failed(error)
+    sys.stderr.write(f"cloche node: {error.message}\n")
+    return EXIT_ALREADY_RUNNING if isinstance(error, AlreadyExistsError) else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

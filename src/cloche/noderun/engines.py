@@ -1,0 +1,90 @@
+"""The engines of one node: made when first asked for, surveyed once, and the choice that "auto" stands for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from cloche.engines import registry
+from cloche.engines.base import Capabilities, Check, Engine
+from cloche.model.errors import ClocheError, InvalidError
+from cloche.model.sandbox import Isolation
+
+#: exists for tests only: shown by doctor when it is what "auto" was set to
+HIDDEN = frozenset({"fake"})
+
+
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What doctor says of one engine."""
+
+    name: str
+    capabilities: Capabilities
+    checks: list[Check]
+
+    @property
+    def usable(self) -> bool:
+        return not any(check.required and check.status == "missing" for check in self.checks)
+
+
+class NodeEngines:
+    """`default`: the engine that "auto" means when no isolation is asked for; "auto": the strongest that works."""
+
+    def __init__(self, home: Path, default: str = registry.AUTO) -> None:
+        self._home, self._default = home, default
+        self._made: dict[str, Engine] = {}
+        self._surveyed: dict[str, registry.Candidate] = {}
+
+    def names(self) -> list[str]:
+        return registry.names()
+
+    def get(self, name: str) -> Engine:
+        """Raises InvalidError for an unknown name, UnavailableError for one that cannot be imported."""
+        if name not in self._made:
+            if name not in self.names():
+                raise InvalidError(f"there is no engine {name!r}", field="engine",
+                                   remedy=f"one of: {', '.join([registry.AUTO, *self.names()])}")
+            self._made[name] = registry.build(name, self._home)
+        return self._made[name]
+
+    async def choose(self, engine: str, isolation: Isolation | None) -> Engine:
+        """Raises UnavailableError with the remedy of what is missing; what was missing is looked for again."""
+        if engine == registry.AUTO and isolation is None:
+            engine = self._default
+        wanted = [engine] if engine != registry.AUTO else self._importable()
+        name = registry.choose(await self._survey(wanted), engine, isolation)
+        return self.get(name)
+
+    async def doctor(self) -> list[EngineReport]:
+        """Every engine, looked at afresh and all at once."""
+        self._surveyed.clear()
+        shown = [name for name in self.names() if name not in HIDDEN or name == self._default]
+        return list(await asyncio.gather(*map(self._report, shown)))
+
+    async def _survey(self, names: Iterable[str]) -> list[registry.Candidate]:
+        for name in names:
+            known = self._surveyed.get(name)
+            if known is None or known.missing():
+                self._surveyed[name] = (await registry.survey([self.get(name)]))[0]
+        return [self._surveyed[name] for name in names]
+
+    def _importable(self) -> list[str]:
+        found = []
+        for name in self.names():
+            try:
+                self.get(name)
+                found.append(name)
+            except ClocheError:
+                continue
+        return found
+
+    async def _report(self, name: str) -> EngineReport:
+        try:
+            engine = self.get(name)
+        except ClocheError as error:
+            broken = Check(id=f"{name}.import", status="missing", summary=error.message, remedy=error.remedy,
+                           required=True)
+            return EngineReport(name=name, capabilities=Capabilities(isolation="none"), checks=[broken])
+        return EngineReport(name=name, capabilities=await engine.capabilities(), checks=await engine.check())
