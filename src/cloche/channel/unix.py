@@ -96,8 +96,9 @@ class UnixChannel:
         try:
             sock = await _connect(self._path)
         except (FileNotFoundError, ConnectionError, NotADirectoryError, TimeoutError) as error:
-            raise SandboxDeadError(f"nobody answers on {self._path}: {error.strerror or error}",
-                                   reason="unreachable") from error
+            raise SandboxDeadError(
+                f"nobody answers on {self._path}: {error.strerror or error}", reason="unreachable"
+            ) from error
         stream = _OwnedStream(sock, self._streams)
         self._streams.add(stream)
         return stream

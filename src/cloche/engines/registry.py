@@ -112,7 +112,8 @@ def _strongest_first(engines: Sequence[Candidate]) -> list[Candidate]:
 def _none_usable(wanted: Sequence[Candidate], isolation: Isolation | None) -> UnavailableError:
     level = f"isolation {isolation!r}" if isolation else "any isolation"
     if not wanted:
-        return UnavailableError(f"no engine that is installed gives {level}", remedy="cloche doctor", isolation=isolation)
+        message = f"no engine that is installed gives {level}"
+        return UnavailableError(message, remedy="cloche doctor", isolation=isolation)
     reasons = [(each.name, check) for each in wanted for check in each.missing()]
     because = "; ".join(f"{name}: {check.summary}" for name, check in reasons)
     remedy = next((check.remedy for _, check in reasons if check.remedy), "cloche doctor")
@@ -120,7 +121,8 @@ def _none_usable(wanted: Sequence[Candidate], isolation: Isolation | None) -> Un
 
 
 def _unknown(name: str, known: Sequence[str]) -> UnavailableError:
-    return UnavailableError(f"there is no engine {name!r} here", remedy=f"one of: {', '.join([AUTO, *known])}", engine=name)
+    remedy = f"one of: {', '.join([AUTO, *known])}"
+    return UnavailableError(f"there is no engine {name!r} here", remedy=remedy, engine=name)
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:

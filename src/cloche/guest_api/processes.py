@@ -20,7 +20,7 @@ from cloche.guest_api.transport import (
     segment,
     target,
 )
-from cloche.model.errors import SandboxDeadError
+from cloche.model.errors import NotFoundError
 from cloche.model.process import ProcessInfo, ProcessSpec
 
 #: beyond what the guest itself was asked to wait
@@ -123,4 +123,4 @@ async def _frames(chunks: AsyncIterator[bytes], decoder: FrameDecoder, *, follow
             yield frame
     decoder.finish()
     if follow and not decoder.exited:
-        raise SandboxDeadError("the guest stopped before the process did", reason="guest_lost")
+        raise NotFoundError("the process was forgotten while it was followed")

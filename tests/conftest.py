@@ -1,0 +1,9 @@
+"""Options of the whole suite."""
+
+import pytest
+
+pytest.register_assert_rewrite("cloche.engines.conformance", "cloche.engines.bench")
+
+from cloche.engines.conformance import pytest_addoption  # noqa: E402
+
+__all__ = ["pytest_addoption"]
