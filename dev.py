@@ -37,7 +37,8 @@ STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
 APT_FOR_TESTS = {"newuidmap": "uidmap"}
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
-GENERATED: list[list[str]] = []
+PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
+WRITTEN = [["scripts/generate_sync.py"]]
 DEMO = """
 import os, socket
 print("hello from", socket.gethostname(), "as", os.environ["USER"])
@@ -131,7 +132,9 @@ def setup(arguments: list[str]) -> int:
 def generate(arguments: list[str]) -> int:
     """Write the generated files anew."""
     install("dev")
-    return max([venv_run(*command) for command in GENERATED], default=0)
+    for path, command in PRINTED.items():
+        (ROOT / path).write_text(printed(command))
+    return max([venv_run(*command) for command in WRITTEN], default=0)
 
 
 def lock(arguments: list[str]) -> int:
@@ -308,7 +311,13 @@ def gofmt_check() -> int:
 
 
 def generated_check() -> int:
-    return max([venv_run(*command, "--check") for command in GENERATED], default=0)
+    stale = [path for path, command in PRINTED.items() if (ROOT / path).read_text() != printed(command)]
+    code = max([venv_run(*command, "--check") for command in WRITTEN], default=0)
+    return fail(f"stale: {', '.join(stale)}; write them anew: python3 dev.py generate") if stale else code
+
+
+def printed(command: list[str]) -> str:
+    return subprocess.run([PYTHON, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def tool(name: str, *arguments: str) -> int:
