@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from dev import private_home
 
 ROOT = Path(__file__).resolve().parent.parent
