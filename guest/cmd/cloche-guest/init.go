@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	setDumpable    = 4  // PR_SET_DUMPABLE
+	setSubreaper   = 36 // PR_SET_CHILD_SUBREAPER
+	lastSignal     = 64
+	sigsetBytes    = 8
+	profilerSignal = 27
+	preemptSignal  = 23
+)
+
+// becomeInit makes the guest unreadable for what runs beside it and the parent of what loses its own.
+func becomeInit() {
+	syscall.Umask(0o022)
+	if os.Getpid() != 1 {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setSubreaper, 1, 0)
+		return
+	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setDumpable, 0, 0)
+}
+
+// ignoreSignals gives every signal back its default disposition. The kernel drops signals with a default disposition
+// that code inside the namespace sends to its PID 1, whereas a handler of the Go runtime would run and end it. It
+// comes last, when the runtime has installed all its handlers. The runtime itself needs three of them.
+func ignoreSignals() {
+	var byDefault [4]uint64
+	for signal := uintptr(1); signal <= lastSignal; signal++ {
+		switch syscall.Signal(signal) {
+		case syscall.SIGCHLD, preemptSignal, profilerSignal, syscall.SIGKILL, syscall.SIGSTOP:
+			continue
+		}
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, signal, uintptr(unsafe.Pointer(&byDefault)), 0,
+			sigsetBytes, 0, 0)
+	}
+}

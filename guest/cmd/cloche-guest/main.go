@@ -1,0 +1,131 @@
+// Command cloche-guest is PID 1 of a sandbox: it starts processes, serves files and dials ports for the host.
+package main
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"cloche/guest/internal/output"
+	"cloche/guest/internal/procs"
+	"cloche/guest/internal/reaper"
+	"cloche/guest/internal/server"
+	"cloche/guest/internal/users"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// settings is what the engine said in the environment. Descriptors are -1 when there are none.
+type settings struct {
+	listenFD, execFD, memoryFD, lifelineFD int
+	listenPath, sandboxID, nonce           string
+	sharedUID, ownKernel                   bool
+	ringBytes, landlockABI                 int
+}
+
+func init() {
+	// The main thread keeps the guest's own identity: file operations borrow other threads and may end them.
+	runtime.LockOSThread()
+}
+
+func main() {
+	started := time.Now()
+	set := readSettings()
+	becomeInit()
+	listener, err := listen(set)
+	if err != nil {
+		fatal("cannot listen: " + err.Error())
+	}
+	reap := reaper.New()
+	if set.lifelineFD >= 0 {
+		go watchLifeline(set.lifelineFD)
+	}
+	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap, ExecFD: set.execFD,
+		MemoryFD: set.memoryFD, RingBytes: set.ringBytes})
+	api := server.New(server.Config{Manager: manager, Reaper: reap, Version: version, SandboxID: set.sandboxID,
+		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit})
+	failed := make(chan error)
+	go func() { failed <- api.Serve(listener) }()
+	if os.Getpid() == 1 {
+		ignoreSignals()
+	}
+	fatal("the server ended: " + (<-failed).Error())
+}
+
+func fatal(message string) {
+	_, _ = os.Stderr.WriteString("cloche-guest: " + message + "\n")
+	os.Exit(1)
+}
+
+func readSettings() settings {
+	set := settings{
+		listenFD: descriptor("CLOCHE_LISTEN_FD"), execFD: descriptor("CLOCHE_EXEC_FD"),
+		memoryFD: descriptor("CLOCHE_MEMORY_EVENTS_FD"), lifelineFD: descriptor("CLOCHE_LIFELINE_FD"),
+		sandboxID: os.Getenv("CLOCHE_SANDBOX_ID"), nonce: os.Getenv("CLOCHE_NONCE"),
+		sharedUID: os.Getenv("CLOCHE_SHARED_UID") == "1", ownKernel: os.Getenv("CLOCHE_OWN_KERNEL") == "1",
+		ringBytes: number("CLOCHE_OUTPUT_RING_BYTES", output.DefaultRingBytes), landlockABI: number("CLOCHE_LANDLOCK_ABI", 0),
+	}
+	set.ringBytes = min(max(set.ringBytes, 4096), 1<<30)
+	for i, argument := range os.Args {
+		if argument == "--listen" && i+1 < len(os.Args) {
+			set.listenPath = os.Args[i+1]
+		}
+	}
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CLOCHE_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	return set
+}
+
+func number(name string, missing int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return missing
+}
+
+// firstFree is where inherited descriptors are moved, away from the numbers that a child's own get at its start.
+const firstFree = 16
+
+// descriptor moves an inherited descriptor up and closes it on exec.
+func descriptor(name string) int {
+	fd := number(name, -1)
+	if fd < 0 {
+		return -1
+	}
+	moved, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, firstFree)
+	if errno != 0 {
+		fatal(name + " is not an open descriptor")
+	}
+	if fd > 2 {
+		_ = syscall.Close(fd)
+	}
+	return int(moved)
+}
+
+func listen(set settings) (net.Listener, error) {
+	if set.listenFD < 0 {
+		return net.Listen("unix", set.listenPath)
+	}
+	file := os.NewFile(uintptr(set.listenFD), "listener")
+	defer file.Close()
+	return net.FileListener(file)
+}
+
+func watchLifeline(fd int) {
+	var buf [64]byte
+	for {
+		n, err := syscall.Read(fd, buf[:])
+		if err == syscall.EINTR || n > 0 {
+			continue
+		}
+		os.Exit(0)
+	}
+}

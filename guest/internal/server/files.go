@@ -1,0 +1,3 @@
+package server
+
+func (s *server) fileRoutes() map[string]handler { return map[string]handler{} }
