@@ -78,7 +78,8 @@ def build_programs(target: Path, arch: str, version: str) -> list[Path]:
 def _build(go: Path, name: str, output: Path, environment: dict[str, str], version: str) -> None:
     flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w -buildid= -X main.version={version}"]
     argv = [str(go), "build", *flags, "-o", str(output), f"./cmd/{name}"]
-    subprocess.run(argv, cwd=ROOT / "guest", env=environment, check=True)
+    if subprocess.run(argv, cwd=ROOT / "guest", env=environment).returncode:
+        raise SystemExit(f"{go} could not build {name}; what it said stands above")
 
 
 def _install(built: Path, target: Path) -> None:
