@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -16,12 +17,14 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloche.model.errors import SandboxDeadError
+from cloche.model.errors import ClocheError, LimitHitError, SandboxDeadError
 
 MAX_READ_BYTES = 1 << 20
 CONNECT_TIMEOUT_SECONDS = 10
 #: sun_path without its terminating NUL
 _MAX_ADDRESS_BYTES = 107
+#: the host's trouble, which says nothing about the sandbox
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class UnixStream:
@@ -92,13 +95,11 @@ class UnixChannel:
         self._streams: set[_OwnedStream] = set()
 
     async def open(self) -> UnixStream:
-        """Raises SandboxDeadError when nobody listens there."""
+        """Raises SandboxDeadError when nobody listens there, LimitHitError when this process has no descriptor left."""
         try:
             sock = await _connect(self._path)
-        except (FileNotFoundError, ConnectionError, NotADirectoryError, TimeoutError) as error:
-            raise SandboxDeadError(
-                f"nobody answers on {self._path}: {error.strerror or error}", reason="unreachable"
-            ) from error
+        except OSError as error:
+            raise _unreachable(self._path, error) from error
         stream = _OwnedStream(sock, self._streams)
         self._streams.add(stream)
         return stream
@@ -116,6 +117,12 @@ class _OwnedStream(UnixStream):
     def close_now(self) -> None:
         self._owner.discard(self)
         super().close_now()
+
+
+def _unreachable(path: Path, error: OSError) -> ClocheError:
+    if error.errno in _EXHAUSTED:
+        return LimitHitError(f"no descriptor or memory left to reach {path}: {error.strerror}", limit="open_files")
+    return SandboxDeadError(f"nobody answers on {path}: {error.strerror or error}", reason="unreachable")
 
 
 async def _connect(path: Path) -> socket.socket:

@@ -24,7 +24,7 @@ EXITED: Final = 5
 KEEPALIVE: Final = 6
 
 MAX_PAYLOAD_BYTES = 256 << 10
-MAX_OFFSET = (1 << 63) - 1
+MAX_OFFSET = (1 << 64) - 1
 CONTENT_TYPE = "application/vnd.cloche.frames"
 
 _HEADER = struct.Struct(">B3sIQ")

@@ -44,7 +44,7 @@ class FakeBox:
         if self._guest is None:
             raise SandboxDeadError(f"sandbox {self.sandbox_id} does not run", reason=self.status().reason)
         ours, theirs = pair()
-        self._streams = [known for known in self._streams if not known.readable()] + [theirs]
+        self._streams = [known for known in self._streams if not known.closed] + [theirs]
         server = asyncio.get_running_loop().create_task(http.serve(theirs, app(self._guest), self._guest.running))
         self._servers.add(server)
         server.add_done_callback(self._servers.discard)

@@ -23,7 +23,7 @@ class Pipe:
     async def read(self, max_bytes: int) -> bytes:
         while not self._buffer and not self.ended and not self.broken:
             await self._change()
-        if self.broken and not self._buffer:
+        if self.broken:
             raise ConnectionResetError("the stream is closed")
         data = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
@@ -33,9 +33,9 @@ class Pipe:
     async def write(self, data: bytes) -> None:
         left = memoryview(data)
         while left:
-            while len(self._buffer) >= self._capacity and not self.broken:
+            while len(self._buffer) >= self._capacity and not self.ended:
                 await self._change()
-            if self.broken or self.ended:
+            if self.ended:
                 raise BrokenPipeError("nobody reads this stream any more")
             room = self._capacity - len(self._buffer)
             self._buffer += left[:room]
@@ -47,7 +47,7 @@ class Pipe:
         self._notify()
 
     def break_off(self) -> None:
-        """Both ends are over; what was written before can still be read, as with a socket."""
+        """The reading end is gone: whoever reads or writes is told."""
         self.broken = self.ended = True
         self._notify()
 
@@ -83,11 +83,17 @@ class MemoryStream:
         self.close_now()
 
     def close_now(self) -> None:
-        self._outgoing.break_off()
+        # The other end reads what was sent before and then the end, as with a socket; its writes fail.
+        self._outgoing.end()
         self._incoming.break_off()
 
     def readable(self) -> bool:
         return self._incoming.readable
+
+    @property
+    def closed(self) -> bool:
+        """By this end."""
+        return self._incoming.broken
 
 
 def pair(capacity: int = BUFFER_BYTES) -> tuple[MemoryStream, MemoryStream]:
@@ -107,7 +113,7 @@ class MemoryChannel:
         if self._closed:
             raise SandboxDeadError("the channel was closed", reason="channel_closed")
         stream = self._connect()
-        self._open = [known for known in self._open if not known.readable()]
+        self._open = [known for known in self._open if not known.closed]
         self._open.append(stream)
         return stream
 
