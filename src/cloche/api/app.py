@@ -66,12 +66,16 @@ class _PathApp:
         await reply.send(incoming, send, scope["cloche.closing"])
 
     async def _answer(self, endpoint: Endpoint, scope: Scope, incoming: Incoming) -> Reply:
-        raw_query: bytes = scope["query_string"]
-        query = decode.query(raw_query, endpoint.query)
+        query = decode.query(scope["query_string"], endpoint.query)
         call = Call(
-            services=self._services, node=self._node, path=scope["path_params"], query=query,
-            body=await _body(endpoint, incoming), raw_query=raw_query.decode("ascii", "replace"), incoming=incoming,
-            headers=Headers(scope=scope))
+            services=self._services,
+            node=self._node,
+            path=scope["path_params"],
+            query=query,
+            body=await _body(endpoint, incoming),
+            incoming=incoming,
+            headers=Headers(scope=scope),
+        )
         return await endpoint.handler(call)
 
     def _wrong_method(self, method: str) -> Reply:
@@ -144,8 +148,11 @@ def _known(error: Exception, scope: Scope, exchange: _Exchange) -> ClocheError:
 
 
 def _stamped(send: Send, exchange: _Exchange) -> Send:
-    headers = [(b"cloche-version", __version__.encode()), (b"cloche-api-version", str(API_VERSION).encode()),
-               (b"cloche-request-id", exchange.id.encode())]
+    headers = [
+        (b"cloche-version", __version__.encode()),
+        (b"cloche-api-version", str(API_VERSION).encode()),
+        (b"cloche-request-id", exchange.id.encode()),
+    ]
 
     async def stamped(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -158,6 +165,11 @@ def _stamped(send: Send, exchange: _Exchange) -> Send:
 
 def _log_access(scope: Scope, exchange: _Exchange) -> None:
     if log.isEnabledFor(logging.DEBUG):
-        fields = {"request": exchange.id, "method": scope["method"], "path": scope["path"], "status": exchange.status,
-                  "seconds": round(time.monotonic() - exchange.began, 6)}
+        fields = {
+            "request": exchange.id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": exchange.status,
+            "seconds": round(time.monotonic() - exchange.began, 6),
+        }
         log.debug("request", extra={"fields": fields})

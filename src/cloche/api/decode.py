@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -48,6 +48,14 @@ def query(raw: bytes, kind: type[T]) -> T:
         return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
         raise refused(error) from error
+    except UnicodeEncodeError as error:
+        raise InvalidError("the query has bytes outside UTF-8 where none can be meant", field="query") from error
+
+
+def again(asked: msgspec.Struct) -> str:
+    """A decoded query as a query string, defaults spelled out: what the guest reads is what was checked."""
+    values = ((name, getattr(asked, name)) for name in asked.__struct_fields__)
+    return "&".join(f"{name}={_escaped(value)}" for name, value in values if value is not None)
 
 
 def pairs(raw: bytes) -> list[tuple[str, str]]:
@@ -80,6 +88,8 @@ def _with_surrogates(data: bytes, kind: type[T], first: Exception) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise refused(error) from error
+    except UnicodeEncodeError as error:
+        raise InvalidError("the body has a lone surrogate where none can be meant", field="body") from error
 
 
 def _no_constant(name: str) -> Any:
@@ -91,6 +101,11 @@ def _text(escaped: bytes) -> str:
     if "\0" in text:
         raise InvalidError("a query value may not contain NUL", field="query")
     return text
+
+
+def _escaped(value: object) -> str:
+    plain = str(int(value)) if isinstance(value, bool) else str(value)
+    return quote(plain, safe="/", errors="surrogateescape")
 
 
 def _repeatable(kind: Any) -> frozenset[str]:

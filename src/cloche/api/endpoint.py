@@ -47,14 +47,13 @@ class NodeControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Q, B]):
-    """One request, decoded. `raw_query` is what came, for handing on; `incoming` streams a raw body."""
+    """One request, decoded. `incoming` streams a raw body."""
 
     services: Services
     node: NodeControl
     path: Mapping[str, str]
     query: Q
     body: B
-    raw_query: str
     incoming: Incoming
     headers: Mapping[str, str]
 

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from cloche.api.endpoint import Call, Endpoint, Nothing, Raw
+from cloche.api import decode
+from cloche.api.endpoint import Call, Endpoint, Raw
 from cloche.api.processes import Offset, length_of
 from cloche.api.replies import NDJSON, Checked, Inspector, Relay, Reply
 from cloche.guest_api import bounds, text
@@ -16,6 +17,7 @@ from cloche.model.errors import GuestError
 from cloche.model.file import FileInfo, TarSummary, WatchEvent
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
 BYTES = Raw()
 TAR = Raw("application/x-tar")
@@ -23,12 +25,19 @@ MAX_LINE_BYTES = 1 << 20
 
 #: no NUL: the kernel could not be given such a path
 Path = Annotated[str, Meta(min_length=1, max_length=bounds.MAX_PATH_CHARS, pattern=r"^[^\x00]+$")]
+User = Annotated[str, Meta(min_length=1, max_length=64)]
 Octal = Annotated[str, Meta(pattern="^0?[0-7]{1,4}$")]
 Mode = Annotated[int, Meta(ge=0, le=0o7777)]
 Owner = Annotated[int, Meta(ge=0, le=(1 << 32) - 2)]
 
 
-class PathQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`user`: whose rights count inside; the sandbox's own user when it is not given."""
+
+    user: User | None = None
+
+
+class PathQuery(UserQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: Path
 
 
@@ -44,7 +53,7 @@ class WriteQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     atomic: bool = True
     append: bool = False
     offset: Offset | None = None
-    create_parents: bool = False
+    create_parents: bool = True
 
 
 class StatQuery(PathQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +106,7 @@ async def write_file(call: Call[WriteQuery, None]) -> Reply:
 
 
 async def stat_file(call: Call[StatQuery, None]) -> Reply:
-    exchange = call.services.files.forward(call.path["ref"], "GET", "/stat", query=call.raw_query)
+    exchange = call.services.files.forward(call.path["ref"], "GET", "/stat", query=decode.again(call.query))
     return Checked(exchange, FileInfo, bounds.file)
 
 
@@ -118,27 +127,27 @@ async def write_tar(call: Call[PathQuery, None]) -> Reply:
 
 
 async def watch_files(call: Call[RecursiveQuery, None]) -> Reply:
-    exchange = call.services.files.forward(call.path["ref"], "GET", "/watch", query=call.raw_query)
+    exchange = call.services.files.forward(call.path["ref"], "GET", "/watch", query=decode.again(call.query))
     return Relay(exchange, line_inspector(WatchEvent), ends_with_node=True)
 
 
-async def make_directory(call: Call[Nothing, MakeDirectory]) -> Reply:
+async def make_directory(call: Call[UserQuery, MakeDirectory]) -> Reply:
     return _change(call, "/mkdir")
 
 
-async def move_file(call: Call[Nothing, Move]) -> Reply:
+async def move_file(call: Call[UserQuery, Move]) -> Reply:
     return _change(call, "/move")
 
 
-async def change_mode(call: Call[Nothing, ChangeMode]) -> Reply:
+async def change_mode(call: Call[UserQuery, ChangeMode]) -> Reply:
     return _change(call, "/chmod")
 
 
-async def change_owner(call: Call[Nothing, ChangeOwner]) -> Reply:
+async def change_owner(call: Call[UserQuery, ChangeOwner]) -> Reply:
     return _change(call, "/chown")
 
 
-async def make_symlink(call: Call[Nothing, MakeSymlink]) -> Reply:
+async def make_symlink(call: Call[UserQuery, MakeSymlink]) -> Reply:
     return _change(call, "/symlink")
 
 
@@ -167,22 +176,29 @@ def _check_line(line: bytes, kind: type[FileInfo] | type[WatchEvent]) -> None:
         bounds.watch_event(value)
 
 
-def _relay(call: Call[T, None], method: str, rest: str, inspect: Inspector | None = None) -> Reply:
-    return Relay(call.services.files.forward(call.path["ref"], method, rest, query=call.raw_query), inspect)
+def _relay(call: Call[Q, None], method: str, rest: str, inspect: Inspector | None = None) -> Reply:
+    return Relay(call.services.files.forward(call.path["ref"], method, rest, query=decode.again(call.query)), inspect)
 
 
-def _upload(call: Call[T, None], rest: str, kind: type[FileInfo] | type[TarSummary]) -> Reply:
+def _upload(call: Call[Q, None], rest: str, kind: type[FileInfo] | type[TarSummary]) -> Reply:
     body: AsyncIterator[bytes] = call.incoming.chunks()
     exchange = call.services.files.forward(
-        call.path["ref"], "PUT", rest, query=call.raw_query, headers=length_of(call.headers), body=body)
+        call.path["ref"], "PUT", rest, query=decode.again(call.query), headers=length_of(call.headers), body=body
+    )
     if kind is FileInfo:
         return Checked(exchange, FileInfo, bounds.file, has_body=True)
     return Checked(exchange, TarSummary, bounds.tar_summary, has_body=True)
 
 
-def _change(call: Call[Nothing, T], rest: str) -> Reply:
+def _change(call: Call[UserQuery, T], rest: str) -> Reply:
     exchange = call.services.files.forward(
-        call.path["ref"], "POST", rest, headers={"content-type": "application/json"}, body=text.encode(call.body))
+        call.path["ref"],
+        "POST",
+        rest,
+        query=decode.again(call.query),
+        headers={"content-type": "application/json"},
+        body=text.encode(call.body),
+    )
     return Checked(exchange, FileInfo, bounds.file)
 
 
@@ -191,30 +207,128 @@ _USES = ("not_found", "wrong_state", "permission_denied", "sandbox_dead", "guest
 _WRITES = (*_USES, "already_exists", "no_space")
 
 ENDPOINTS = (
-    Endpoint(method="GET", path=f"{_FILES}/content", handler=read_file, query=ReadQuery, answer=BYTES, errors=_USES,
-             summary="A file's bytes, or a range of them"),
-    Endpoint(method="PUT", path=f"{_FILES}/content", handler=write_file, query=WriteQuery, body=BYTES, answer=FileInfo,
-             errors=_WRITES, summary="Write a file, atomically unless told otherwise"),
-    Endpoint(method="GET", path=f"{_FILES}/stat", handler=stat_file, query=StatQuery, answer=FileInfo, errors=_USES,
-             summary="What is known of one path"),
-    Endpoint(method="GET", path=f"{_FILES}/list", handler=list_files, query=ListQuery, answer=Raw(NDJSON), errors=_USES,
-             summary="A directory, one FileInfo a line"),
-    Endpoint(method="DELETE", path=_FILES, handler=remove_file, query=RecursiveQuery, status=204, errors=_WRITES,
-             summary="Remove a file or a directory"),
-    Endpoint(method="GET", path=f"{_FILES}/tar", handler=read_tar, query=PathQuery, answer=TAR, errors=_USES,
-             summary="A tree as a tar stream"),
-    Endpoint(method="PUT", path=f"{_FILES}/tar", handler=write_tar, query=PathQuery, body=TAR, answer=TarSummary,
-             errors=_WRITES, summary="Unpack a tar stream below a directory"),
-    Endpoint(method="GET", path=f"{_FILES}/watch", handler=watch_files, query=RecursiveQuery, answer=Raw(NDJSON),
-             errors=_USES, summary="Changes as they happen, one a line"),
-    Endpoint(method="POST", path=f"{_FILES}/mkdir", handler=make_directory, body=MakeDirectory, answer=FileInfo,
-             errors=_WRITES, summary="Make a directory"),
-    Endpoint(method="POST", path=f"{_FILES}/move", handler=move_file, body=Move, answer=FileInfo, errors=_WRITES,
-             summary="Move or rename"),
-    Endpoint(method="POST", path=f"{_FILES}/chmod", handler=change_mode, body=ChangeMode, answer=FileInfo,
-             errors=_WRITES, summary="Change permission bits"),
-    Endpoint(method="POST", path=f"{_FILES}/chown", handler=change_owner, body=ChangeOwner, answer=FileInfo,
-             errors=(*_WRITES, "needs_subuid"), summary="Change owner and group"),
-    Endpoint(method="POST", path=f"{_FILES}/symlink", handler=make_symlink, body=MakeSymlink, answer=FileInfo,
-             errors=_WRITES, summary="Make a symbolic link"),
+    Endpoint(
+        method="GET",
+        path=f"{_FILES}/content",
+        handler=read_file,
+        query=ReadQuery,
+        answer=BYTES,
+        errors=_USES,
+        summary="A file's bytes, or a range of them",
+    ),
+    Endpoint(
+        method="PUT",
+        path=f"{_FILES}/content",
+        handler=write_file,
+        query=WriteQuery,
+        body=BYTES,
+        answer=FileInfo,
+        errors=_WRITES,
+        summary="Write a file, atomically unless told otherwise",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_FILES}/stat",
+        handler=stat_file,
+        query=StatQuery,
+        answer=FileInfo,
+        errors=_USES,
+        summary="What is known of one path",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_FILES}/list",
+        handler=list_files,
+        query=ListQuery,
+        answer=Raw(NDJSON),
+        errors=_USES,
+        summary="A directory, one FileInfo a line",
+    ),
+    Endpoint(
+        method="DELETE",
+        path=_FILES,
+        handler=remove_file,
+        query=RecursiveQuery,
+        status=204,
+        errors=_WRITES,
+        summary="Remove a file or a directory",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_FILES}/tar",
+        handler=read_tar,
+        query=PathQuery,
+        answer=TAR,
+        errors=_USES,
+        summary="A tree as a tar stream",
+    ),
+    Endpoint(
+        method="PUT",
+        path=f"{_FILES}/tar",
+        handler=write_tar,
+        query=PathQuery,
+        body=TAR,
+        answer=TarSummary,
+        errors=_WRITES,
+        summary="Unpack a tar stream below a directory",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_FILES}/watch",
+        handler=watch_files,
+        query=RecursiveQuery,
+        answer=Raw(NDJSON),
+        errors=_USES,
+        summary="Changes as they happen, one a line",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_FILES}/mkdir",
+        handler=make_directory,
+        query=UserQuery,
+        body=MakeDirectory,
+        answer=FileInfo,
+        errors=_WRITES,
+        summary="Make a directory",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_FILES}/move",
+        handler=move_file,
+        query=UserQuery,
+        body=Move,
+        answer=FileInfo,
+        errors=_WRITES,
+        summary="Move or rename",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_FILES}/chmod",
+        handler=change_mode,
+        query=UserQuery,
+        body=ChangeMode,
+        answer=FileInfo,
+        errors=_WRITES,
+        summary="Change permission bits",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_FILES}/chown",
+        handler=change_owner,
+        query=UserQuery,
+        body=ChangeOwner,
+        answer=FileInfo,
+        errors=(*_WRITES, "needs_subuid"),
+        summary="Change owner and group",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_FILES}/symlink",
+        handler=make_symlink,
+        query=UserQuery,
+        body=MakeSymlink,
+        answer=FileInfo,
+        errors=_WRITES,
+        summary="Make a symbolic link",
+    ),
 )

@@ -81,12 +81,34 @@ async def openapi_document(call: Call[Nothing, None]) -> Reply:
 
 ENDPOINTS = (
     Endpoint(method="GET", path="/v1/health", handler=health, answer=Health, summary="Whether the node is well"),
-    Endpoint(method="GET", path="/v1/doctor", handler=doctor, answer=Doctor,
-             summary="What each engine needs, found or missing"),
-    Endpoint(method="GET", path="/v1/openapi.json", handler=openapi_document, answer=dict[str, Any],
-             summary="This description"),
-    Endpoint(method="GET", path="/v1/node/logs", handler=node_logs, query=LogQuery, answer=Raw(NDJSON),
-             summary="The node's own log"),
-    Endpoint(method="POST", path="/v1/node/shutdown", handler=shut_down, body=Shutdown, status=202,
-             summary="Leave; sandboxes go on unless they are to be stopped"),
+    Endpoint(
+        method="GET",
+        path="/v1/doctor",
+        handler=doctor,
+        answer=Doctor,
+        summary="What each engine needs, found or missing",
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/openapi.json",
+        handler=openapi_document,
+        answer=dict[str, Any],
+        summary="This description",
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/node/logs",
+        handler=node_logs,
+        query=LogQuery,
+        answer=Raw(NDJSON),
+        summary="The node's own log",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/node/shutdown",
+        handler=shut_down,
+        body=Shutdown,
+        status=202,
+        summary="Leave; sandboxes go on unless they are to be stopped",
+    ),
 )

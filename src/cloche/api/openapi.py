@@ -19,8 +19,10 @@ Object = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _SEGMENT = re.compile(r"{(\w+)}")
-_PATH_WORDS = {"ref": "A sandbox: its id, its name, or a unique prefix of its id.",
-               "pid": "A process: its id or a unique prefix of it."}
+_PATH_WORDS = {
+    "ref": "A sandbox: its id, its name, or a unique prefix of its id.",
+    "pid": "A process: its id or a unique prefix of it.",
+}
 #: what any route may answer, besides its own errors
 _ALWAYS = ("invalid", "internal", "permission_denied")
 
@@ -84,8 +86,13 @@ def _tag(path: str) -> str:
 
 def _path_parameters(path: str) -> Iterator[Object]:
     for name in _SEGMENT.findall(path):
-        yield {"name": name, "in": "path", "required": True, "description": _PATH_WORDS[name],
-               "schema": {"type": "string", "minLength": 1}}
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_WORDS[name],
+            "schema": {"type": "string", "minLength": 1},
+        }
 
 
 def _query_parameters(endpoint: Endpoint, components: Object) -> Iterator[Object]:

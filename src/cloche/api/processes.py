@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from cloche.api import decode
 from cloche.api.endpoint import Call, Endpoint, Nothing, Raw
 from cloche.api.replies import Checked, Inspector, Json, Relay, Reply
 from cloche.guest_api import bounds, frames, text
@@ -18,7 +19,9 @@ T = TypeVar("T")
 
 FRAMES = Raw(frames.CONTENT_TYPE)
 BYTES = Raw()
-Offset = Annotated[int, Meta(ge=0, le=frames.MAX_OFFSET)]
+#: offsets are JSON integers, and those end where int64 does
+MAX_OFFSET = (1 << 63) - 1
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Size = Annotated[int, Meta(ge=1, le=65535)]
 _JSON_HEADERS = {"content-type": "application/json"}
 _MAX_ID = 64
@@ -47,7 +50,7 @@ class StdinQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A number, or a name with or without "SIG". `group`: the whole process group."""
 
-    signal: Annotated[int, Meta(ge=1, le=64)] | Annotated[str, Meta(pattern="^[A-Z0-9+-]{1,16}$")]
+    signal: Annotated[int, Meta(ge=1, le=64)] | Annotated[str, Meta(pattern="^[A-Za-z0-9+-]{1,16}$")]
     group: bool = True
 
 
@@ -69,8 +72,9 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
 async def start_process(call: Call[StartQuery, ProcessSpec]) -> Reply:
     call.body.check()
     if call.query.follow:
-        return Relay(call.services.processes.follow(call.path["ref"], call.body), frame_inspector(0, 0),
-                     ends_with_node=True)
+        return Relay(
+            call.services.processes.follow(call.path["ref"], call.body), frame_inspector(0, 0), ends_with_node=True
+        )
     return Json(await call.services.processes.start(call.path["ref"], call.body), status=201)
 
 
@@ -83,20 +87,30 @@ async def get_process(call: Call[Nothing, None]) -> Reply:
 
 
 async def wait_process(call: Call[WaitQuery, None]) -> Reply:
-    exchange = call.services.processes.forward(call.path["ref"], "GET", _id(call.path), "/wait", query=call.raw_query)
+    exchange = call.services.processes.forward(
+        call.path["ref"], "GET", _id(call.path), "/wait", query=decode.again(call.query)
+    )
     return Checked(exchange, ProcessInfo, bounds.process)
 
 
 async def process_output(call: Call[OutputQuery, None]) -> Reply:
-    exchange = call.services.processes.forward(call.path["ref"], "GET", _id(call.path), "/output", query=call.raw_query)
+    exchange = call.services.processes.forward(
+        call.path["ref"], "GET", _id(call.path), "/output", query=decode.again(call.query)
+    )
     inspect = frame_inspector(call.query.stdout_offset, call.query.stderr_offset)
     return Relay(exchange, inspect, ends_with_node=call.query.follow)
 
 
 async def write_stdin(call: Call[StdinQuery, None]) -> Reply:
     exchange = call.services.processes.forward(
-        call.path["ref"], "POST", _id(call.path), "/stdin", query=call.raw_query, headers=length_of(call.headers),
-        body=call.incoming.chunks())
+        call.path["ref"],
+        "POST",
+        _id(call.path),
+        "/stdin",
+        query=decode.again(call.query),
+        headers=length_of(call.headers),
+        body=call.incoming.chunks(),
+    )
     return Checked(exchange, Accepted, _same, has_body=True)
 
 
@@ -138,7 +152,8 @@ def length_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 async def _told(call: Call[Nothing, T], rest: str, body: bytes) -> Reply:
     exchange = call.services.processes.forward(
-        call.path["ref"], "POST", _id(call.path), rest, headers=_JSON_HEADERS, body=body)
+        call.path["ref"], "POST", _id(call.path), rest, headers=_JSON_HEADERS, body=body
+    )
     return Relay(exchange)
 
 
@@ -158,24 +173,88 @@ _ONE = f"{_ALL}/{{pid}}"
 _USES = ("not_found", "wrong_state", "sandbox_dead", "guest_error", "timed_out")
 
 ENDPOINTS = (
-    Endpoint(method="POST", path=_ALL, handler=start_process, query=StartQuery, body=ProcessSpec, answer=ProcessInfo,
-             status=201, also=FRAMES, errors=(*_USES, "limit_hit"),
-             summary="Start a process; with follow=1 answer 200 with its frames"),
-    Endpoint(method="GET", path=_ALL, handler=list_processes, answer=Processes, errors=_USES,
-             summary="Processes, the newest last"),
+    Endpoint(
+        method="POST",
+        path=_ALL,
+        handler=start_process,
+        query=StartQuery,
+        body=ProcessSpec,
+        answer=ProcessInfo,
+        status=201,
+        also=FRAMES,
+        errors=(*_USES, "limit_hit"),
+        summary="Start a process; with follow=1 answer 200 with its frames",
+    ),
+    Endpoint(
+        method="GET",
+        path=_ALL,
+        handler=list_processes,
+        answer=Processes,
+        errors=_USES,
+        summary="Processes, the newest last",
+    ),
     Endpoint(method="GET", path=_ONE, handler=get_process, answer=ProcessInfo, errors=_USES, summary="One process"),
-    Endpoint(method="GET", path=f"{_ONE}/wait", handler=wait_process, query=WaitQuery, answer=ProcessInfo, errors=_USES,
-             summary="The process when it has exited, or as it is when the time is over"),
-    Endpoint(method="GET", path=f"{_ONE}/output", handler=process_output, query=OutputQuery, answer=FRAMES,
-             errors=_USES, summary="Output from any offset, as frames"),
-    Endpoint(method="POST", path=f"{_ONE}/stdin", handler=write_stdin, query=StdinQuery, body=BYTES, answer=Accepted,
-             errors=_USES, summary="Write to its stdin; with an offset a retry never doubles"),
-    Endpoint(method="POST", path=f"{_ONE}/stdin/close", handler=close_stdin, body=Nothing, status=204, errors=_USES,
-             summary="End its stdin"),
-    Endpoint(method="POST", path=f"{_ONE}/signal", handler=signal_process, body=Signal, status=204, errors=_USES,
-             summary="Send a signal"),
-    Endpoint(method="POST", path=f"{_ONE}/resize", handler=resize_process, body=Resize, status=204, errors=_USES,
-             summary="Resize its terminal"),
-    Endpoint(method="DELETE", path=_ONE, handler=remove_process, status=204, errors=_USES,
-             summary="Kill it if it runs, and forget it"),
+    Endpoint(
+        method="GET",
+        path=f"{_ONE}/wait",
+        handler=wait_process,
+        query=WaitQuery,
+        answer=ProcessInfo,
+        errors=_USES,
+        summary="The process when it has exited, or as it is when the time is over",
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_ONE}/output",
+        handler=process_output,
+        query=OutputQuery,
+        answer=FRAMES,
+        errors=_USES,
+        summary="Output from any offset, as frames",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/stdin",
+        handler=write_stdin,
+        query=StdinQuery,
+        body=BYTES,
+        answer=Accepted,
+        errors=_USES,
+        summary="Write to its stdin; with an offset a retry never doubles",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/stdin/close",
+        handler=close_stdin,
+        body=Nothing,
+        status=204,
+        errors=_USES,
+        summary="End its stdin",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/signal",
+        handler=signal_process,
+        body=Signal,
+        status=204,
+        errors=_USES,
+        summary="Send a signal",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/resize",
+        handler=resize_process,
+        body=Resize,
+        status=204,
+        errors=_USES,
+        summary="Resize its terminal",
+    ),
+    Endpoint(
+        method="DELETE",
+        path=_ONE,
+        handler=remove_process,
+        status=204,
+        errors=_USES,
+        summary="Kill it if it runs, and forget it",
+    ),
 )

@@ -81,8 +81,12 @@ class Checked:
     """A short answer of the guest, taken whole, checked, and said again in the host's own words."""
 
     def __init__(
-        self, exchange: AbstractAsyncContextManager[GuestReply], kind: type[T], check: Callable[[T], T],
-        *, has_body: bool = False,
+        self,
+        exchange: AbstractAsyncContextManager[GuestReply],
+        kind: type[T],
+        check: Callable[[T], T],
+        *,
+        has_body: bool = False,
     ) -> None:
         self._exchange, self._kind, self._check, self._has_body = exchange, kind, check, has_body
 
@@ -106,8 +110,12 @@ class Relay:
     the exchange with the guest and nothing else."""
 
     def __init__(
-        self, exchange: AbstractAsyncContextManager[GuestReply], inspect: Inspector | None = None,
-        *, has_body: bool = False, ends_with_node: bool = False,
+        self,
+        exchange: AbstractAsyncContextManager[GuestReply],
+        inspect: Inspector | None = None,
+        *,
+        has_body: bool = False,
+        ends_with_node: bool = False,
     ) -> None:
         self._exchange, self._inspect, self._has_body, self._ends = exchange, inspect, has_body, ends_with_node
 
@@ -130,9 +138,7 @@ class Relay:
             await _send_end(send)
 
 
-async def _until_left(
-    work: Coroutine[Any, Any, None], incoming: Incoming, closing: Closing | None
-) -> None:
+async def _until_left(work: Coroutine[Any, Any, None], incoming: Incoming, closing: Closing | None) -> None:
     """Do `work` unless the client leaves first (or, with `closing`, the node does). Raises ClientGone for both."""
     working = asyncio.ensure_future(work)
     watchers = [asyncio.ensure_future(waiting) for waiting in _ends_of(incoming, closing)]

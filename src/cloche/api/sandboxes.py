@@ -68,8 +68,13 @@ async def create_sandbox(call: Call[Nothing, CreateSandbox]) -> Reply:
 
 async def find_sandboxes(call: Call[FindSandboxes, None]) -> Reply:
     asked = call.query
-    query = SandboxQuery(labels=_labels(asked.label), states=_states(asked.state), name=asked.name, limit=asked.limit,
-                         cursor=asked.cursor)
+    query = SandboxQuery(
+        labels=_labels(asked.label),
+        states=_states(asked.state),
+        name=asked.name,
+        limit=asked.limit,
+        cursor=asked.cursor,
+    )
     return Json(await call.services.sandboxes.find(query))
 
 
@@ -131,26 +136,95 @@ _MAKES = ("already_exists", "unavailable_here", "no_space", "engine_failed", "li
 _MOVES = ("not_found", "wrong_state", "engine_failed", "sandbox_dead")
 
 ENDPOINTS = (
-    Endpoint(method="POST", path="/v1/sandboxes", handler=create_sandbox, summary="Make and start a sandbox",
-             body=CreateSandbox, answer=Sandbox, status=201, errors=_MAKES),
-    Endpoint(method="GET", path="/v1/sandboxes", handler=find_sandboxes, summary="Sandboxes, oldest first",
-             query=FindSandboxes, answer=SandboxPage),
-    Endpoint(method="GET", path=_ONE, handler=get_sandbox, summary="One sandbox", answer=Sandbox,
-             errors=("not_found",)),
-    Endpoint(method="DELETE", path=_ONE, handler=remove_sandbox, summary="Take a sandbox away with its disk",
-             query=RemoveSandbox, status=204, errors=_MOVES),
-    Endpoint(method="POST", path=f"{_ONE}/start", handler=start_sandbox, summary="Run a stopped sandbox again",
-             body=StartSandbox, answer=Sandbox, errors=(*_MOVES, "unavailable_here", "no_space")),
-    Endpoint(method="POST", path=f"{_ONE}/stop", handler=stop_sandbox, summary="End its processes and keep its disk",
-             body=StopSandbox, answer=Sandbox, errors=_MOVES),
-    Endpoint(method="POST", path=f"{_ONE}/pause", handler=pause_sandbox, summary="Freeze its processes",
-             body=Nothing, answer=Sandbox, errors=(*_MOVES, "unavailable_here")),
-    Endpoint(method="POST", path=f"{_ONE}/resume", handler=resume_sandbox, summary="Thaw its processes",
-             body=Nothing, answer=Sandbox, errors=(*_MOVES, "unavailable_here")),
-    Endpoint(method="POST", path=f"{_ONE}/extend", handler=extend_sandbox, summary="Move its expiry",
-             body=ExtendSandbox, answer=Sandbox, errors=_MOVES),
-    Endpoint(method="GET", path=f"{_ONE}/stats", handler=sandbox_stats, summary="What it uses now",
-             answer=SandboxStats, errors=_MOVES),
-    Endpoint(method="GET", path=f"{_ONE}/events", handler=sandbox_events, summary="What happened to it, oldest first",
-             answer=Events, errors=("not_found",)),
+    Endpoint(
+        method="POST",
+        path="/v1/sandboxes",
+        handler=create_sandbox,
+        summary="Make and start a sandbox",
+        body=CreateSandbox,
+        answer=Sandbox,
+        status=201,
+        errors=_MAKES,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/sandboxes",
+        handler=find_sandboxes,
+        summary="Sandboxes, oldest first",
+        query=FindSandboxes,
+        answer=SandboxPage,
+    ),
+    Endpoint(
+        method="GET", path=_ONE, handler=get_sandbox, summary="One sandbox", answer=Sandbox, errors=("not_found",)
+    ),
+    Endpoint(
+        method="DELETE",
+        path=_ONE,
+        handler=remove_sandbox,
+        summary="Take a sandbox away with its disk",
+        query=RemoveSandbox,
+        status=204,
+        errors=_MOVES,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/start",
+        handler=start_sandbox,
+        summary="Run a stopped sandbox again",
+        body=StartSandbox,
+        answer=Sandbox,
+        errors=(*_MOVES, "unavailable_here", "no_space"),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/stop",
+        handler=stop_sandbox,
+        summary="End its processes and keep its disk",
+        body=StopSandbox,
+        answer=Sandbox,
+        errors=_MOVES,
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/pause",
+        handler=pause_sandbox,
+        summary="Freeze its processes",
+        body=Nothing,
+        answer=Sandbox,
+        errors=(*_MOVES, "unavailable_here"),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/resume",
+        handler=resume_sandbox,
+        summary="Thaw its processes",
+        body=Nothing,
+        answer=Sandbox,
+        errors=(*_MOVES, "unavailable_here"),
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/extend",
+        handler=extend_sandbox,
+        summary="Move its expiry",
+        body=ExtendSandbox,
+        answer=Sandbox,
+        errors=_MOVES,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_ONE}/stats",
+        handler=sandbox_stats,
+        summary="What it uses now",
+        answer=SandboxStats,
+        errors=_MOVES,
+    ),
+    Endpoint(
+        method="GET",
+        path=f"{_ONE}/events",
+        handler=sandbox_events,
+        summary="What happened to it, oldest first",
+        answer=Events,
+        errors=("not_found",),
+    ),
 )

@@ -30,8 +30,17 @@ class Listener:
 
     def __init__(self, app: ASGIApp) -> None:
         self._config = uvicorn.Config(
-            app, http=LocalProtocol, lifespan="off", ws="none", interface="asgi3", log_config=None, access_log=False,
-            server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+            app,
+            http=LocalProtocol,
+            lifespan="off",
+            ws="none",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, proxy_headers=False,
+        )
         self._state = ServerState()
         self._server: asyncio.AbstractServer | None = None
 
