@@ -82,7 +82,7 @@ def health(answer: GuestHealth) -> GuestHealth:
 def stats(answer: GuestStats) -> GuestStats:
     for field in answer.__struct_fields__:
         value = getattr(answer, field)
-        require(value is None or (math.isfinite(value) and 0 <= value <= MAX_INTEGER), field)
+        require(value is None or (math.isfinite(value) and 0 <= value < 1 << 64), field)
     return answer
 
 

@@ -10,20 +10,21 @@ import httpcore
 
 from cloche.guest_api import bounds, text
 from cloche.guest_api.transport import Body, Transport, chunks_of, target
-from cloche.model.errors import GuestError
+from cloche.model.errors import GuestError, SandboxDeadError
 from cloche.model.file import FileInfo, TarSummary, WatchEvent
 
 T = TypeVar("T")
 MAX_LINE_BYTES = 512 << 10
+LIFE_SIGN_SECONDS = 5.0
 
 
 class FileBody:
     """A file's bytes as they come. `size` is the whole file's when the guest said it, `length` what is sent."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: httpcore.Response, chunks: AsyncIterator[bytes]) -> None:
         self.size = _header_number(response, b"cloche-file-size")
         self.length = _header_number(response, b"content-length")
-        self._chunks = chunks_of(response)
+        self._chunks = chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
@@ -46,7 +47,7 @@ class FileCalls(Transport):
         """`async with guest.read_file(path) as body: async for chunk in body`. Raises NotFoundError, InvalidError."""
         query = {"path": path, "offset": offset or None, "length": length, "user": user}
         async with self._stream("GET", target("/v1/files/content", query)) as response:
-            yield FileBody(response)
+            yield FileBody(response, self._bulk(response))
 
     async def write_file(
         self, path: str, data: Body, *, mode: int | None = None, atomic: bool = True, append: bool = False,
@@ -99,7 +100,7 @@ class FileCalls(Transport):
     async def tar_out(self, path: str, user: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar stream (PAX) of the tree, one top entry. It is written by the sandbox: extract it as hostile."""
         async with self._stream("GET", target("/v1/files/tar", {"path": path, "user": user})) as response:
-            yield chunks_of(response)
+            yield self._bulk(response)
 
     async def tar_in(self, path: str, data: Body, user: str | None = None) -> TarSummary:
         """Extract below `path`. Raises InvalidError for entries that would leave it."""
@@ -115,6 +116,15 @@ class FileCalls(Transport):
         async with self._stream("GET", target("/v1/files/watch", query)) as response:
             events = _lines(chunks_of(response), WatchEvent, bounds.watch_event)
             yield (event async for event in events if event.event != "keepalive")
+
+    async def _bulk(self, response: httpcore.Response) -> AsyncIterator[bytes]:
+        """A guest that cannot finish a body breaks the connection off; only when it is gone is the sandbox dead."""
+        try:
+            async for chunk in chunks_of(response):
+                yield chunk
+        except SandboxDeadError:
+            await self._call("GET", b"/v1/health", timeout_seconds=LIFE_SIGN_SECONDS)
+            raise GuestError("the guest broke the body off: something could not be read to its end") from None
 
     async def _change(self, operation: str, body: dict[str, object], user: str | None) -> FileInfo:
         given = {key: value for key, value in body.items() if value is not None}

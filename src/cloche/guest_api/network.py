@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -43,12 +44,23 @@ class ChannelBackend(httpcore.AsyncNetworkBackend):
 
 
 class ChannelStream(httpcore.AsyncNetworkStream):
-    """The end of a stream is an error here: an HTTP answer of this wire always says where it ends."""
+    """The end of a stream is an error here: an HTTP answer of this wire always says where it ends.
+
+    The first write after a read is a request's head; it waits for what follows, so that a small request is one system
+    call and wakes the guest once.
+    """
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
+        self._head: bytes | None = None
+        self._begun = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._begun = False
+        if self._head is not None:
+            # A guest that closes early may have said why: the answer is read even when nothing can be sent.
+            with contextlib.suppress(httpcore.WriteError):
+                await self._send(b"", timeout)
         try:
             async with asyncio.timeout(timeout):
                 data = await self.stream.read(max_bytes)
@@ -61,9 +73,16 @@ class ChannelStream(httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not self._begun:
+            self._begun, self._head = True, buffer
+        elif buffer:
+            await self._send(buffer, timeout)
+
+    async def _send(self, buffer: bytes, timeout: float | None) -> None:
+        data, self._head = (self._head or b"") + buffer, None
         try:
             async with asyncio.timeout(timeout):
-                await self.stream.write(buffer)
+                await self.stream.write(data)
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
         except OSError as error:

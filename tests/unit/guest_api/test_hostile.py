@@ -232,3 +232,13 @@ async def test_a_target_cannot_smuggle_a_header(guest: Guest, liar: Liar) -> Non
     assert b"\r\nHost: evil" not in liar.seen
     with pytest.raises(ClocheError):
         await guest.forward("GET", b"/v1/x HTTP/1.1\r\nA: b\r\n\r\n")
+
+
+@pytest.mark.parametrize(("alive", "error"), [(True, GuestError), (False, SandboxDeadError)])
+async def test_a_body_that_breaks_off(guest: Guest, liar: Liar, alive: bool, error: type[ClocheError]) -> None:
+    liar.answer = says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"abc")
+    with pytest.raises(error):
+        async with guest.tar_out("x") as chunks:
+            assert await anext(chunks) == b"abc"
+            liar.answer = http(b"{}") if alive else nothing
+            await anext(chunks)
