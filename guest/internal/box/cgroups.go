@@ -1,0 +1,104 @@
+package box
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// makeCgroups creates the box's groups and their limits while they are empty. The directories are named by the plan after
+// the sandbox's id, so what a crash leaves can be found.
+func makeCgroups(groups []Cgroup) error {
+	for _, group := range groups {
+		if err := os.MkdirAll(group.Dir, 0o755); err != nil {
+			return stage("cgroup", unwrap(err))
+		}
+		for _, write := range group.Writes {
+			if err := writeControl(group.Dir+"/"+write[0], write[1]); err != nil {
+				return stage("cgroup "+write[0], unwrap(err))
+			}
+		}
+	}
+	return nil
+}
+
+func unwrap(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+func writeControl(path, text string) error {
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	_, err = syscall.Write(fd, []byte(text))
+	return err
+}
+
+func enterCgroups(groups []Cgroup, pid int) error {
+	for _, group := range groups {
+		if err := writeControl(group.Dir+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return stage("enter cgroup", unwrap(err))
+		}
+	}
+	return nil
+}
+
+// removeCgroups: the kernel lets a group go a moment after its last process was reaped.
+func removeCgroups(groups []Cgroup) {
+	for _, group := range groups {
+		for try := 0; try < 200; try++ {
+			err := syscall.Rmdir(group.Dir)
+			if err == nil || err == syscall.ENOENT {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// freezeBox is the same write for both versions; the state is read back until it holds.
+func freezeBox(f *Freezer, frozen bool) error {
+	text := f.Thaw
+	if frozen {
+		text = f.Freeze
+	}
+	if err := writeControl(f.File, text); err != nil {
+		return err
+	}
+	for try := 0; try < 2000; try++ {
+		state, err := os.ReadFile(f.State)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(state), f.Frozen) == frozen {
+			return nil
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	return syscall.ETIMEDOUT
+}
+
+// oomKills reads v2's memory.events or v1's memory.oom_control.
+func oomKills(fd int) int {
+	if fd < 0 {
+		return 0
+	}
+	buf := make([]byte, 4096)
+	n, _ := syscall.Pread(fd, buf, 0)
+	for _, line := range strings.Split(string(buf[:max(n, 0)]), "\n") {
+		if rest, found := strings.CutPrefix(line, "oom_kill "); found {
+			count, _ := strconv.Atoi(rest)
+			return count
+		}
+	}
+	return 0
+}

@@ -1,0 +1,196 @@
+package box
+
+import (
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"cloche/guest/internal/sys"
+)
+
+// fillRoot attaches what the box sees of the host, then its own /proc and /dev, then covers what it may not see.
+func fillRoot(doc *initDoc, root string, trees []int) error {
+	plan := &doc.Plan
+	rootFD, err := syscall.Open(root, openDir, 0)
+	if err != nil {
+		return stage("open root", err)
+	}
+	defer syscall.Close(rootFD)
+	for i, bind := range plan.Binds {
+		if trees[i] < 0 {
+			continue
+		}
+		if err := attach(rootFD, trees[i], &bind); err != nil {
+			return stage("mount "+bind.Target, err)
+		}
+	}
+	if err := mountProc(plan, root); err != nil {
+		return err
+	}
+	if err := mountDev(doc, root); err != nil {
+		return err
+	}
+	for _, hidden := range plan.Hide {
+		if err := cover(rootFD, hidden); err != nil {
+			return stage("hide "+hidden, err)
+		}
+	}
+	return nil
+}
+
+func attach(rootFD, tree int, bind *Bind) error {
+	attrs := uint64(sys.MountAttrNosuid | sys.MountAttrNodev)
+	if bind.ReadOnly {
+		attrs |= sys.MountAttrRdonly
+	}
+	if err := sys.MountSetattr(tree, true, attrs); err != nil {
+		return err
+	}
+	return moveTo(rootFD, tree, bind.Target)
+}
+
+// moveTo resolves the target as the box would, so a link in an image never leads a mount elsewhere.
+func moveTo(rootFD, tree int, target string) error {
+	place, err := sys.Openat2(rootFD, target, sys.OPath, 0, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(place)
+	defer syscall.Close(tree)
+	return sys.MoveMount(tree, place)
+}
+
+func mountProc(plan *Plan, root string) error {
+	proc := root + "/proc"
+	if err := syscall.Mount("proc", proc, "proc", quiet|syscall.MS_NOEXEC, ""); err != nil {
+		return stage("mount /proc", err)
+	}
+	procFD, err := syscall.Open(proc, openDir, 0)
+	if err != nil {
+		return stage("mount /proc", err)
+	}
+	defer syscall.Close(procFD)
+	for _, name := range plan.ProcReadOnly {
+		if err := freeze(proc, procFD, name); err != nil && err != syscall.ENOENT {
+			return stage("protect /proc/"+name, err)
+		}
+	}
+	for _, name := range plan.ProcMasked {
+		if err := cover(procFD, name); err != nil {
+			return stage("mask /proc/"+name, err)
+		}
+	}
+	return nil
+}
+
+func freeze(base string, baseFD int, name string) error {
+	tree, err := sys.OpenTree(-100, base+"/"+name, sys.OpenTreeClone|sys.OpenTreeCloexec)
+	if err != nil {
+		return err
+	}
+	if err := sys.MountSetattr(tree, false, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec); err != nil {
+		return err
+	}
+	return moveTo(baseFD, tree, name)
+}
+
+// cover hides a directory under an empty read-only one and a file under /dev/null. What is not there needs no cover.
+func cover(rootFD int, name string) error {
+	place, err := sys.Openat2(rootFD, name, sys.OPath, 0, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
+	if err == syscall.ENOENT || err == syscall.EACCES || err == syscall.ENOTDIR {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(place)
+	directory, err := isDirectory(place)
+	if err != nil {
+		return err
+	}
+	link := "/proc/self/fd/" + strconv.Itoa(place)
+	if directory {
+		return syscall.Mount("tmpfs", link, "tmpfs", quiet|syscall.MS_NOEXEC|syscall.MS_RDONLY, tinyTmpf)
+	}
+	return syscall.Mount("/dev/null", link, "", syscall.MS_BIND, "")
+}
+
+func mountDev(doc *initDoc, root string) error {
+	dev := root + "/dev"
+	options := "size=" + strconv.Itoa(devKiB) + "k,mode=755"
+	if err := syscall.Mount("tmpfs", dev, "tmpfs", syscall.MS_NOSUID|syscall.MS_NOEXEC, options); err != nil {
+		return stage("mount /dev", err)
+	}
+	devFD, err := syscall.Open(dev, openDir, 0)
+	if err != nil {
+		return stage("mount /dev", err)
+	}
+	defer syscall.Close(devFD)
+	for _, name := range doc.Plan.Devices {
+		if err := bindDevice(devFD, name); err != nil {
+			return stage("/dev/"+name, err)
+		}
+	}
+	if err := devLinks(dev); err != nil {
+		return stage("/dev links", err)
+	}
+	if err := syscall.Mount("devpts", dev+"/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"); err != nil {
+		return stage("/dev/pts", err)
+	}
+	options = "size=" + strconv.Itoa(doc.Plan.ShmMiB) + "m,mode=1777"
+	if err := syscall.Mount("tmpfs", dev+"/shm", "tmpfs", quiet, options); err != nil {
+		return stage("/dev/shm", err)
+	}
+	return stage("protect /dev", sys.MountSetattr(devFD, false, sys.MountAttrRdonly))
+}
+
+// bindDevice: a user namespace may not make device nodes, so the host's own harmless ones are bound one by one.
+func bindDevice(devFD int, name string) error {
+	tree, err := sys.OpenTree(-100, "/dev/"+name, sys.OpenTreeClone|sys.OpenTreeCloexec)
+	if err != nil {
+		return err
+	}
+	if err := makeMountPoint(devFD, name, false); err != nil {
+		return err
+	}
+	if err := sys.MountSetattr(tree, false, sys.MountAttrNosuid|sys.MountAttrNoexec); err != nil {
+		return err
+	}
+	return moveTo(devFD, tree, name)
+}
+
+func devLinks(dev string) error {
+	links := [][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}}
+	for _, link := range links {
+		if err := syscall.Symlink(link[0], dev+"/"+link[1]); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"/pts", "/shm"} {
+		if err := syscall.Mkdir(dev+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loopbackUp: the only interface there is. Needs CAP_NET_ADMIN over this network namespace alone.
+func loopbackUp() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	var request struct {
+		name  [16]byte
+		flags uint16
+		_     [22]byte
+	}
+	copy(request.name[:], "lo")
+	request.flags = syscall.IFF_UP | syscall.IFF_RUNNING
+	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request))); e != 0 {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+package box
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"cloche/guest/internal/landlock"
+	"cloche/guest/internal/seccomp"
+	"cloche/guest/internal/sys"
+)
+
+// Descriptors that the supervisor leaves open for the init process, in this order.
+const (
+	docFD = 3 + iota
+	syncFD
+	listenFD
+	lifelineFD
+	firstOptionalFD
+)
+
+const (
+	// binaries are bound here: a path inside is needed because Landlock refuses files of a mount that was taken away
+	guestInside    = "/.cloche/guest"
+	launcherInside = "/.cloche/launcher"
+	keyctlJoin     = 1
+)
+
+// initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on.
+type initDoc struct {
+	Plan           Plan   `json:"plan"`
+	Trees          []int  `json:"trees"`
+	Devices        []int  `json:"devices"`
+	RestoreFD      int    `json:"restore_fd"`
+	MemoryEventsFD int    `json:"memory_events_fd"`
+	Nonce          string `json:"nonce"`
+}
+
+type initReport struct {
+	OK         bool        `json:"ok"`
+	Failure    *StageError `json:"failure,omitempty"`
+	LandlockOf int         `json:"landlock_abi"`
+}
+
+// InitMain runs as PID 1 of the new namespaces and becomes the guest. It never returns.
+//
+// It holds every capability, but only over its own user namespace: on the host it is an ordinary process of an
+// unprivileged id, so nothing it does here can reach what that id could not.
+func InitMain() {
+	// ids, capabilities, Landlock and seccomp are a thread's; execve keeps the thread that calls it
+	runtime.LockOSThread()
+	syscall.CloseOnExec(syncFD)
+	var doc initDoc
+	if err := json.NewDecoder(os.NewFile(docFD, "doc")).Decode(&doc); err != nil {
+		os.Exit(1)
+	}
+	err := build(&doc)
+	if err == nil {
+		err = becomeGuest(&doc)
+	}
+	report(initReport{Failure: err.(*StageError)})
+	os.Exit(1)
+}
+
+func report(r initReport, fds ...int) {
+	body, _ := json.Marshal(r)
+	var rights []byte
+	if len(fds) > 0 {
+		rights = syscall.UnixRights(fds...)
+	}
+	_ = syscall.Sendmsg(syncFD, body, rights, nil, 0)
+}
+
+func build(doc *initDoc) error {
+	plan := &doc.Plan
+	if !plan.IDs.Shared() {
+		if err := sys.SetIds(plan.IDs.UID, plan.IDs.GID, nil); err != nil {
+			return stage("take ids", err)
+		}
+	}
+	// only now is this process in its own cgroup, which becomes the root that it can see
+	if err := syscall.Unshare(syscall.CLONE_NEWCGROUP); err != nil {
+		return stage("cgroup namespace", err)
+	}
+	syscall.Umask(0)
+	if err := syscall.Sethostname([]byte(plan.Hostname)); err != nil {
+		return stage("hostname", err)
+	}
+	if err := loopbackUp(); err != nil {
+		return stage("loopback", err)
+	}
+	// refused by seccomp as well; this holds even for a call that the filter would miss
+	_ = os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	return makeRoot(doc)
+}
+
+func becomeGuest(doc *initDoc) error {
+	plan := &doc.Plan
+	if err := ownKeyring(); err != nil {
+		return stage("session keyring", err)
+	}
+	syscall.Umask(0o022)
+	execFD, err := syscall.Open(launcherInside, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return stage("open launcher", err)
+	}
+	env, err := passDescriptors(doc, execFD)
+	if err != nil {
+		return stage("descriptors", err)
+	}
+	if err := limitProcesses(plan); err != nil {
+		return stage("pids limit", err)
+	}
+	if err := sys.DropBounding(plan.GuestCaps...); err != nil {
+		return stage("bounding set", err)
+	}
+	if err := sys.SetCaps(plan.GuestCaps...); err != nil {
+		return stage("capabilities", err)
+	}
+	if err := sys.NoNewPrivileges(); err != nil {
+		return stage("no new privileges", err)
+	}
+	abi, err := landlock.Apply(plan.Landlock)
+	if err != nil {
+		return stage("landlock", err)
+	}
+	env = append(env, "CLOCHE_LANDLOCK_ABI="+strconv.Itoa(abi))
+	// after every change of ids, because those clear it
+	if err := sys.DieWithParent(); err != nil {
+		return stage("parent death signal", err)
+	}
+	report(initReport{OK: true, LandlockOf: abi})
+	if err := seccomp.Apply(seccomp.Program(plan.IDs.Shared())); err != nil {
+		return stage("seccomp", err)
+	}
+	return stage("start guest", sys.Exec(guestInside, []string{"cloche-guest"}, env))
+}
+
+// limitProcesses: RLIMIT_NPROC counts per id and user namespace, so it holds without any cgroup. The guest itself gets
+// headroom, or a fork bomb of the same id would keep it from starting threads.
+func limitProcesses(plan *Plan) error {
+	const rlimitNproc = 6
+	value := plan.Pids + 256
+	return syscall.Setrlimit(rlimitNproc, &syscall.Rlimit{Cur: value, Max: value})
+}
+
+func passDescriptors(doc *initDoc, execFD int) ([]string, error) {
+	if err := sys.CloseRange(3, ^uint(0)>>1, sys.CloseRangeCloexec); err != nil {
+		return nil, err
+	}
+	env := []string{"CLOCHE_NONCE=" + doc.Nonce, "CLOCHE_SANDBOX_ID=" + doc.Plan.SandboxID}
+	if doc.Plan.IDs.Shared() {
+		env = append(env, "CLOCHE_SHARED_UID=1")
+	}
+	for key, value := range doc.Plan.GuestEnv {
+		env = append(env, key+"="+value)
+	}
+	kept := map[string]int{"CLOCHE_LISTEN_FD": listenFD, "CLOCHE_LIFELINE_FD": lifelineFD, "CLOCHE_EXEC_FD": execFD,
+		"CLOCHE_MEMORY_EVENTS_FD": doc.MemoryEventsFD}
+	for name, fd := range kept {
+		if fd < 0 {
+			continue
+		}
+		if _, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, 0); e != 0 {
+			return nil, e
+		}
+		env = append(env, name+"="+strconv.Itoa(fd))
+	}
+	return env, nil
+}
+
+// ownKeyring leaves the caller's session keyring. Key calls are refused by seccomp too, so running out of the host
+// user's key quota is no reason to fail.
+func ownKeyring() error {
+	_, _, e := syscall.Syscall(syscall.SYS_KEYCTL, keyctlJoin, 0, 0)
+	if e != 0 && e != syscall.ENOSYS && e != syscall.EDQUOT {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,321 @@
+package box
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"cloche/guest/internal/sys"
+)
+
+const (
+	namespaces = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET |
+		syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	lastCapability = 40
+	reportFD       = 1
+)
+
+// Ready is the line on standard output once the guest has been started; the node closes its end after it.
+type Ready struct {
+	OK            bool        `json:"ok"`
+	Failure       *StageError `json:"failure,omitempty"`
+	SupervisorPid int         `json:"supervisor_pid"`
+	InitPid       int         `json:"init_pid"`
+	Nonce         string      `json:"nonce"`
+	FirstID       int         `json:"first_id"`
+	LandlockABI   int         `json:"landlock_abi"`
+}
+
+// SuperviseMain makes a box from the plan on standard input and stays with it to its end. Exit status 0 once the end was
+// written down, 1 when the box could not be made (and nothing of it is left).
+func SuperviseMain() {
+	// the parent-death signal of the box hangs on the thread that made it
+	runtime.LockOSThread()
+	s := &supervisor{}
+	if err := s.start(); err != nil {
+		s.undo()
+		s.sayReady(Ready{Failure: err.(*StageError)})
+		os.Exit(1)
+	}
+	s.sayReady(Ready{OK: true, SupervisorPid: os.Getpid(), InitPid: s.pid, Nonce: s.nonce, FirstID: s.firstID, LandlockABI: s.abi})
+	s.quiet()
+	s.watch()
+	os.Exit(0)
+}
+
+type supervisor struct {
+	plan     Plan
+	nonce    string
+	firstID  int
+	idLock   int
+	pid      int
+	pidfd    int
+	abi      int
+	listen   int
+	control  int
+	sync     int
+	lifeline int
+	upFD     int
+	events   int
+	deadline float64
+	ending   ending
+}
+
+func (s *supervisor) sayReady(r Ready) {
+	body, _ := json.Marshal(r)
+	_, _ = syscall.Write(reportFD, append(body, '\n'))
+}
+
+// quiet gives the node's pipes back, so the node sees their end and its death cannot hurt here.
+func (s *supervisor) quiet() {
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	_ = syscall.Dup3(null, 0, 0)
+	_ = syscall.Dup3(null, reportFD, 0)
+	_ = syscall.Close(null)
+}
+
+func (s *supervisor) start() error {
+	s.upFD, s.events, s.idLock = -1, -1, -1
+	if err := json.NewDecoder(os.Stdin).Decode(&s.plan); err != nil {
+		return stage("read plan", err)
+	}
+	s.deadline = s.plan.Deadline
+	s.nonce = newNonce()
+	if err := s.openSockets(); err != nil {
+		return err
+	}
+	if err := makeCgroups(s.plan.Cgroups); err != nil {
+		return err
+	}
+	if s.plan.MemoryEvents != "" {
+		// the guest reads the kernel's count of out-of-memory kills through this descriptor; nothing else of the cgroup
+		// tree is visible to it
+		s.events, _ = syscall.Open(s.plan.MemoryEvents, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	}
+	if err := s.chooseIDs(); err != nil {
+		return err
+	}
+	if err := s.spawn(); err != nil {
+		return err
+	}
+	return s.finishStart()
+}
+
+func newNonce() string {
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw)
+	return hex.EncodeToString(raw)
+}
+
+// openSockets binds by names relative to the run directory: those are all that getsockname can tell from inside.
+func (s *supervisor) openSockets() error {
+	if err := syscall.Chdir(s.plan.RunDir); err != nil {
+		return stage("run directory", err)
+	}
+	syscall.Umask(0o177)
+	var err error
+	if s.listen, err = listenUnix("guest.sock", 512); err != nil {
+		return stage("guest socket", err)
+	}
+	if s.control, err = listenUnix("control.sock", 16); err != nil {
+		return stage("control socket", err)
+	}
+	return nil
+}
+
+func listenUnix(name string, backlog int) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	_ = syscall.Unlink(name)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
+		return -1, err
+	}
+	return fd, syscall.Listen(fd, backlog)
+}
+
+// spawn clones this program into new namespaces. The capabilities it keeps over its exec (as ambient ones) are over the
+// new user namespace only.
+func (s *supervisor) spawn() error {
+	syncPair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return stage("sync socket", err)
+	}
+	var docPipe, lifeline [2]int
+	if err := syscall.Pipe2(docPipe[:], syscall.O_CLOEXEC); err != nil {
+		return stage("pipe", err)
+	}
+	if err := syscall.Pipe2(lifeline[:], syscall.O_CLOEXEC); err != nil {
+		return stage("pipe", err)
+	}
+	doc := initDoc{Plan: s.plan, Nonce: s.nonce, RestoreFD: -1, MemoryEventsFD: -1}
+	files, opened, err := s.childFiles(&doc, docPipe[0], syncPair[1], lifeline[0])
+	if err == nil {
+		err = s.clone(files)
+	}
+	for _, fd := range append(opened, docPipe[0], syncPair[1], lifeline[0]) {
+		_ = syscall.Close(fd)
+	}
+	s.sync, s.lifeline = syncPair[0], lifeline[1]
+	if err != nil {
+		_ = syscall.Close(docPipe[1])
+		return err
+	}
+	return s.release(&doc, docPipe[1])
+}
+
+// childFiles lists what the child inherits. As root the sources of binds are opened here, because the box's own id may
+// not even walk to them; open_tree gives the child that one tree and no way to anything beside it.
+func (s *supervisor) childFiles(doc *initDoc, docR, syncR, lifelineR int) ([]uintptr, []int, error) {
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, stage("/dev/null", err)
+	}
+	opened := []int{null}
+	files := []uintptr{uintptr(null), 2, 2, uintptr(docR), uintptr(syncR), uintptr(s.listen), uintptr(lifelineR)}
+	inherit := func(fd int) int {
+		files = append(files, uintptr(fd))
+		return len(files) - 1
+	}
+	if s.plan.Restore != "" {
+		fd, err := syscall.Open(s.plan.Restore, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, opened, stage("open saved disk", err)
+		}
+		opened = append(opened, fd)
+		doc.RestoreFD = inherit(fd)
+	}
+	if s.events >= 0 {
+		doc.MemoryEventsFD = inherit(s.events)
+	}
+	if os.Geteuid() != 0 {
+		return files, opened, nil
+	}
+	trees, err := openTrees(s.plan.Binds)
+	if err != nil {
+		return nil, opened, err
+	}
+	for _, tree := range trees {
+		place := -1
+		if tree >= 0 {
+			opened = append(opened, tree)
+			place = inherit(tree)
+		}
+		doc.Trees = append(doc.Trees, place)
+	}
+	return files, opened, nil
+}
+
+func (s *supervisor) clone(files []uintptr) error {
+	caps := make([]uintptr, lastCapability+1)
+	for i := range caps {
+		caps[i] = uintptr(i)
+	}
+	attr := &syscall.ProcAttr{Files: files, Env: []string{}, Sys: &syscall.SysProcAttr{
+		Cloneflags: namespaces, AmbientCaps: caps, Setsid: true, Pdeathsig: syscall.SIGKILL}}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cloche-init"}, attr)
+	if err != nil {
+		return stage("make namespaces", err)
+	}
+	s.pid = pid
+	s.pidfd, err = sys.PidfdOpen(pid)
+	return stage("pidfd", err)
+}
+
+// release lets the child go on: not before its ids are mapped and it sits in its cgroups, so nothing of it ever runs
+// outside its limits.
+func (s *supervisor) release(doc *initDoc, pipe int) error {
+	out := os.NewFile(uintptr(pipe), "doc")
+	defer out.Close()
+	if err := s.mapIDs(); err != nil {
+		return err
+	}
+	if err := enterCgroups(s.plan.Cgroups, s.pid); err != nil {
+		return err
+	}
+	return stage("send plan", json.NewEncoder(out).Encode(doc))
+}
+
+// finishStart reads the child's reports until its end of the socket closes, which its exec of the guest does.
+func (s *supervisor) finishStart() error {
+	ok := false
+	for {
+		body, fd, err := receive(s.sync)
+		if err != nil {
+			return stage("start guest", err)
+		}
+		if fd >= 0 {
+			s.upFD = fd
+		}
+		if len(body) == 0 {
+			break
+		}
+		var r initReport
+		if err := json.Unmarshal(body, &r); err != nil {
+			return stage("start guest", err)
+		}
+		if r.Failure != nil {
+			return r.Failure
+		}
+		ok = ok || r.OK
+		s.abi = r.LandlockOf
+	}
+	if !ok {
+		return stagef("start guest", "the box ended before the guest was started")
+	}
+	return stage("write state", s.writeState())
+}
+
+func receive(fd int) ([]byte, int, error) {
+	body, rights := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4))
+	n, nr, _, _, err := syscall.Recvmsg(fd, body, rights, syscall.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, -1, err
+	}
+	received := -1
+	if messages, err := syscall.ParseSocketControlMessage(rights[:nr]); err == nil && len(messages) > 0 {
+		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) > 0 {
+			received = fds[0]
+		}
+	}
+	return body[:n], received, nil
+}
+
+func (s *supervisor) writeState() error {
+	return writeJSON("supervisor.json", map[string]any{
+		"sandbox_id": s.plan.SandboxID, "nonce": s.nonce, "supervisor_pid": os.Getpid(), "init_pid": s.pid,
+		"first_id": s.firstID, "started_at": float64(time.Now().UnixMilli()) / 1000,
+	})
+}
+
+func writeJSON(name string, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	temporary := name + ".new." + strconv.Itoa(os.Getpid())
+	if err := os.WriteFile(temporary, body, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, name)
+}
+
+// undo takes away a half-made box: its processes first, then what they sat in.
+func (s *supervisor) undo() {
+	if s.pid > 0 {
+		_ = syscall.Kill(s.pid, syscall.SIGKILL)
+		_, _ = syscall.Wait4(s.pid, nil, 0, nil)
+	}
+	removeCgroups(s.plan.Cgroups)
+	_ = syscall.Unlink("guest.sock")
+	_ = syscall.Unlink("control.sock")
+}

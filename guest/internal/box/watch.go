@@ -1,0 +1,252 @@
+package box
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"cloche/guest/internal/sys"
+)
+
+const controlTimeout = 5 * time.Second
+
+type ending struct {
+	reason   string
+	keepDisk bool
+	waiting  []int
+}
+
+// Exit is exit.json, the last thing that a supervisor writes.
+type Exit struct {
+	SandboxID string  `json:"sandbox_id"`
+	Nonce     string  `json:"nonce"`
+	ExitCode  int     `json:"exit_code"`
+	Reason    string  `json:"reason"`
+	EndedAt   float64 `json:"ended_at"`
+	DiskSaved bool    `json:"disk_saved"`
+	DiskError string  `json:"disk_error,omitempty"`
+}
+
+func now() float64 { return float64(time.Now().UnixNano()) / 1e9 }
+
+// watch serves the control socket and the deadline until the box has ended.
+func (s *supervisor) watch() {
+	for {
+		fds := []sys.PollFd{{Fd: int32(s.pidfd), Events: sys.PollIn}, {Fd: int32(s.control), Events: sys.PollIn}}
+		if _, err := sys.Poll(fds, s.untilDeadline()); err != nil {
+			break
+		}
+		if fds[0].Revents != 0 {
+			break
+		}
+		if fds[1].Revents != 0 {
+			s.answer()
+		}
+		if s.deadline > 0 && now() >= s.deadline {
+			s.end("expired")
+		}
+	}
+	s.finish()
+}
+
+func (s *supervisor) untilDeadline() int64 {
+	if s.deadline <= 0 || s.ending.reason != "" {
+		return -1
+	}
+	return max(0, int64((s.deadline-now())*1000)+1)
+}
+
+// end kills PID 1 of the box; the kernel then kills everything else in its pid namespace. A frozen box is thawed, or the
+// kill would wait for ever.
+func (s *supervisor) end(reason string) {
+	if s.ending.reason == "" {
+		s.ending.reason = reason
+	}
+	s.deadline = 0
+	_ = sys.PidfdSendSignal(s.pidfd, syscall.SIGKILL)
+	if s.plan.Freezer != nil {
+		_ = freezeBox(s.plan.Freezer, false)
+	}
+}
+
+type request struct {
+	Op       string  `json:"op"`
+	Deadline float64 `json:"deadline"`
+	Reason   string  `json:"reason"`
+	KeepDisk bool    `json:"keep_disk"`
+}
+
+type reply struct {
+	OK        bool    `json:"ok"`
+	Error     string  `json:"error,omitempty"`
+	Nonce     string  `json:"nonce"`
+	Pid       int     `json:"supervisor_pid"`
+	InitPid   int     `json:"init_pid"`
+	Deadline  float64 `json:"deadline"`
+	OOMKills  int     `json:"oom_kills"`
+	DiskBytes int64   `json:"disk_bytes"`
+	DiskLimit int64   `json:"disk_limit_bytes"`
+	Exit      *Exit   `json:"exit,omitempty"`
+}
+
+// answer serves one request. The run directory is 0700, and the peer must be this user or root all the same.
+func (s *supervisor) answer() {
+	fd, _, err := syscall.Accept4(s.control, syscall.SOCK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	credentials, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	if err != nil || (credentials.Uid != 0 && int(credentials.Uid) != os.Geteuid()) {
+		_ = syscall.Close(fd)
+		return
+	}
+	timeout := syscall.NsecToTimeval(controlTimeout.Nanoseconds())
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout)
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &timeout)
+	var r request
+	buf := make([]byte, 4096)
+	n, err := syscall.Read(fd, buf)
+	if err != nil || n <= 0 || json.Unmarshal(buf[:n], &r) != nil {
+		s.send(fd, reply{Error: "bad request"})
+		return
+	}
+	if r.Op == "end" {
+		s.ending.keepDisk = s.ending.keepDisk || r.KeepDisk
+		s.ending.waiting = append(s.ending.waiting, fd)
+		s.end(r.Reason)
+		return
+	}
+	s.send(fd, s.handle(&r))
+}
+
+func (s *supervisor) handle(r *request) reply {
+	var err error
+	switch r.Op {
+	case "status":
+	case "deadline":
+		s.deadline = r.Deadline
+	case "freeze", "thaw":
+		if s.plan.Freezer == nil {
+			return reply{Error: "no freezer"}
+		}
+		err = freezeBox(s.plan.Freezer, r.Op == "freeze")
+	default:
+		return reply{Error: "unknown op"}
+	}
+	if err != nil {
+		return reply{Error: err.Error()}
+	}
+	return s.state()
+}
+
+func (s *supervisor) state() reply {
+	r := reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: s.pid, Deadline: s.deadline, OOMKills: oomKills(s.events)}
+	var st syscall.Statfs_t
+	if s.upFD >= 0 && syscall.Fstatfs(s.upFD, &st) == nil {
+		r.DiskLimit = int64(st.Blocks) * st.Bsize
+		r.DiskBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	}
+	return r
+}
+
+func (s *supervisor) send(fd int, r reply) {
+	body, _ := json.Marshal(r)
+	_, _ = syscall.Write(fd, append(body, '\n'))
+	_ = syscall.Close(fd)
+}
+
+// finish writes down how the box ended, after its disk was kept and before its groups go: whoever sees exit.json sees a
+// box of which no process is left.
+func (s *supervisor) finish() {
+	var status syscall.WaitStatus
+	_, _ = syscall.Wait4(s.pid, &status, 0, nil)
+	exit := Exit{SandboxID: s.plan.SandboxID, Nonce: s.nonce, ExitCode: exitCode(status), Reason: s.reason(), EndedAt: now()}
+	if s.ending.keepDisk {
+		if err := s.saveDisk(); err != nil {
+			exit.DiskError = err.Error()
+		} else {
+			exit.DiskSaved = true
+		}
+	}
+	removeCgroups(s.plan.Cgroups)
+	_ = syscall.Unlink("guest.sock")
+	_ = writeJSON("exit.json", exit)
+	_ = syscall.Unlink("control.sock")
+	for _, fd := range s.ending.waiting {
+		s.send(fd, reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: s.pid, Exit: &exit})
+	}
+	s.refuseLatecomers()
+}
+
+// refuseLatecomers closes connections that were waiting in the backlog.
+func (s *supervisor) refuseLatecomers() { _ = syscall.Close(s.control) }
+
+func (s *supervisor) reason() string {
+	switch {
+	case s.ending.reason != "":
+		return s.ending.reason
+	case oomKills(s.events) > 0:
+		return "out_of_memory"
+	}
+	return "guest_died"
+}
+
+func exitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+// saveDisk runs the saver with the box's own ids in a user namespace of its own, never as the supervisor's user.
+func (s *supervisor) saveDisk() error {
+	temporary := s.plan.KeepDisk + ".new." + strconv.Itoa(os.Getpid())
+	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := s.runSaver(out); err != nil {
+		_ = os.Remove(temporary)
+		return err
+	}
+	if err := out.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(temporary, s.plan.KeepDisk)
+}
+
+func (s *supervisor) runSaver(out *os.File) error {
+	docPipe := [2]int{}
+	if err := syscall.Pipe2(docPipe[:], syscall.O_CLOEXEC); err != nil {
+		return err
+	}
+	caps := []uintptr{sys.CapDacOverride, sys.CapFowner, sys.CapSetuid, sys.CapSetgid, sys.CapSetpcap}
+	attr := &syscall.ProcAttr{Files: []uintptr{uintptr(docPipe[0]), 2, 2, uintptr(s.upFD), out.Fd()}, Env: []string{},
+		Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, AmbientCaps: caps, Pdeathsig: syscall.SIGKILL}}
+	args := []string{"cloche-save"}
+	if !s.plan.IDs.Shared() {
+		args = append(args, "root")
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", args, attr)
+	_ = syscall.Close(docPipe[0])
+	if err != nil {
+		_ = syscall.Close(docPipe[1])
+		return err
+	}
+	s.pid = pid
+	err = s.mapIDs()
+	if err == nil {
+		_, err = syscall.Write(docPipe[1], []byte{'g'})
+	}
+	_ = syscall.Close(docPipe[1])
+	var status syscall.WaitStatus
+	_, _ = syscall.Wait4(pid, &status, 0, nil)
+	if err == nil && status != 0 {
+		err = errors.New("the saver failed, see launcher.log")
+	}
+	return err
+}
