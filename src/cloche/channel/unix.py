@@ -21,6 +21,8 @@ from cloche.model.errors import ClocheError, LimitHitError, SandboxDeadError
 
 MAX_READ_BYTES = 1 << 20
 CONNECT_TIMEOUT_SECONDS = 10
+#: how much one stream may move before others have their turn
+TURN_BYTES = 128 << 10
 #: sun_path without its terminating NUL
 _MAX_ADDRESS_BYTES = 107
 #: the host's trouble, which says nothing about the sandbox
@@ -34,14 +36,18 @@ class UnixStream:
         self._sock = sock
         self._pending = 0
         self._closed = False
+        self._turn_bytes = TURN_BYTES
 
     async def read(self, max_bytes: int) -> bytes:
         with self._operation():
-            return await asyncio.get_running_loop().sock_recv(self._sock, min(max_bytes, MAX_READ_BYTES))
+            data = await asyncio.get_running_loop().sock_recv(self._sock, min(max_bytes, MAX_READ_BYTES))
+        await self._take_turns(len(data))
+        return data
 
     async def write(self, data: bytes) -> None:
         with self._operation():
             await asyncio.get_running_loop().sock_sendall(self._sock, data)
+        await self._take_turns(len(data))
 
     async def write_eof(self) -> None:
         with self._operation():
@@ -66,6 +72,13 @@ class UnixStream:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN | select.POLLHUP)
         return bool(poll.poll(0))
+
+    async def _take_turns(self, count: int) -> None:
+        """A read that finds bytes does not wait, so a stream at full rate would keep the loop from everybody else."""
+        self._turn_bytes -= max(count, TURN_BYTES // 64)
+        if self._turn_bytes <= 0:
+            self._turn_bytes = TURN_BYTES
+            await asyncio.sleep(0)
 
     @contextlib.contextmanager
     def _operation(self) -> Iterator[None]:

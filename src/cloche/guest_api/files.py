@@ -133,11 +133,15 @@ class FileCalls(Transport):
 
 
 async def _lines(chunks: AsyncIterator[bytes], kind: type[T], check: Callable[[T], T]) -> AsyncIterator[T]:
-    buffer = b""
+    buffer = bytearray()
     async for chunk in chunks:
-        *lines, buffer = (buffer + chunk).split(b"\n")
-        for line in lines:
-            yield check(text.decode(line, kind))
+        buffer += chunk
+        # Looked for in the new bytes only: a line that comes byte by byte must not cost its length each time.
+        if b"\n" in chunk:
+            *lines, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                yield check(text.decode(line, kind))
         if len(buffer) > MAX_LINE_BYTES:
             raise GuestError(f"a line of more than {MAX_LINE_BYTES} bytes")
     if buffer:

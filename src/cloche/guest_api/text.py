@@ -14,6 +14,9 @@ from cloche.model.errors import GuestError, InvalidError
 
 T = TypeVar("T")
 
+#: of an answer with escaped bytes, which is built whole before it is typed: a bound on what that takes
+MAX_ESCAPED_ITEMS = 1 << 20
+
 _MARKS = (b"\\ud", b"\\uD")
 
 
@@ -52,6 +55,8 @@ def _encode_escaped(value: Any) -> bytes:
 
 
 def _decode_escaped(data: bytes) -> Any:
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_ESCAPED_ITEMS:
+        raise ValueError(f"more than {MAX_ESCAPED_ITEMS} items")
     value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     _each_string(value, _check_decoded)
     return value

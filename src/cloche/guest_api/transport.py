@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from types import TracebackType
@@ -62,11 +63,15 @@ class Transport:
 
     async def _call(self, method: str, target: bytes, body: object = None, *,
                     timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> bytes:  # fmt: skip
-        """A JSON request with a short answer; the answer's bytes."""
+        """A JSON request with a short answer; the answer's bytes. The time is for the whole: a guest that sends one
+        byte now and then does not hold a caller longer."""
         headers, content = _json_body(body)
         request = self._request(self._calls, method, target, headers, content, timeout_seconds)
-        async with request as response, failures():
-            return await read_bounded(response, MAX_JSON_BYTES)
+        try:
+            async with asyncio.timeout(timeout_seconds), request as response, failures():
+                return await read_bounded(response, MAX_JSON_BYTES)
+        except TimeoutError as error:
+            raise errors.TimedOutError(f"the guest did not answer in {timeout_seconds:g} s") from error
 
     async def _ask(self, kind: type[T], method: str, target: bytes, body: object = None, *,
                    timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> T:  # fmt: skip

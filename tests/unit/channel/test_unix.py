@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from cloche.channel.unix import UnixChannel
+from cloche.channel.unix import TURN_BYTES, UnixChannel
 from cloche.model.errors import SandboxDeadError
 
 pytestmark = pytest.mark.anyio
@@ -134,8 +135,6 @@ async def test_an_answer_sent_before_closing_is_not_lost_to_a_failed_write(tmp_p
 
 
 async def test_a_full_queue_of_connections_is_waited_for(tmp_path: Path) -> None:
-    import socket
-
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "s"))
     listener.listen(0)
@@ -165,3 +164,35 @@ async def test_a_closed_peer_is_readable(tmp_path: Path) -> None:
         gone.set()
         assert await stream.read(1) == b""
         assert stream.readable()
+
+
+async def test_a_stream_at_full_rate_lets_others_run(tmp_path: Path) -> None:
+    size = 32 << 20
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+
+    def pour() -> None:
+        peer, _ = listener.accept()
+        with peer, contextlib.suppress(ConnectionError):
+            peer.sendall(b"x" * size)
+
+    pouring = asyncio.ensure_future(asyncio.to_thread(pour))
+    stream = await UnixChannel(tmp_path / "s").open()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    left = size
+    while left:
+        left -= len(await stream.read(65536))
+    counting.cancel()
+    assert turns >= size // TURN_BYTES
+    await pouring
+    await stream.close()
+    listener.close()

@@ -242,3 +242,32 @@ async def test_a_body_that_breaks_off(guest: Guest, liar: Liar, alive: bool, err
             assert await anext(chunks) == b"abc"
             liar.answer = http(b"{}") if alive else nothing
             await anext(chunks)
+
+
+async def test_an_answer_that_trickles_is_a_timeout(guest: Guest, liar: Liar) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    liar.answer = trickle
+    with pytest.raises(TimedOutError):
+        await asyncio.wait_for(guest.health(timeout_seconds=0.2), 5)
+
+
+async def test_heads_without_end_are_a_timeout(guest: Guest, liar: Liar) -> None:
+    async def hints() -> AsyncIterator[bytes]:
+        while True:
+            yield b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+    liar.answer = hints
+    with pytest.raises(TimedOutError):
+        await asyncio.wait_for(guest.health(timeout_seconds=0.2), 5)
+
+
+async def test_lines_may_be_cut_anywhere(guest: Guest, liar: Liar) -> None:
+    body = b'{"event":"ready"}\n{"event":"create","path":"/\\udcff"}\n{"event":"keepalive"}\n'
+    liar.answer = says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), *(bytes([b]) for b in body))
+    async with guest.watch(".") as events:
+        assert [(event.event, event.path) async for event in events] == [("ready", ""), ("create", "/\udcff")]

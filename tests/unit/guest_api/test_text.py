@@ -54,7 +54,7 @@ def test_a_surrogate_that_stands_for_no_byte(lone: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", b"\xff", b"nul", b'["\\udc80",NaN]', b'["\\udc80"', b"[" * 200_000, b'["\\udc80",' + b"[" * 200_000,
-     b'["\\udc80",' + b"9" * 10_000 + b"]", b'["\\udc80\xff"]', b"{}"],
+     b'["\\udc80",' + b"9" * 10_000 + b"]", b'["\\udc80\xff"]', b"{}", b'["\\udc80"' + b",[]" * 600_000 + b"]"],
 )  # fmt: skip
 def test_what_is_no_list_of_strings(data: bytes) -> None:
     with pytest.raises(GuestError):
