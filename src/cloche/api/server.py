@@ -39,7 +39,8 @@ class Listener:
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            proxy_headers=False,
         )
         self._state = ServerState()
         self._server: asyncio.AbstractServer | None = None

@@ -36,19 +36,34 @@ class Control:
 
     async def health(self) -> Mapping[str, Any]:
         return {
-            "status": "ok", "version": __version__, "api_version": API_VERSION, "min_api_version": API_VERSION,
-            "node_id": self._node_id, "pid": os.getpid(), "home": self._home,
-            "uptime_seconds": round(time.monotonic() - self._began, 3), "engine": await self._auto_engine(),
+            "status": "ok",
+            "version": __version__,
+            "api_version": API_VERSION,
+            "min_api_version": API_VERSION,
+            "node_id": self._node_id,
+            "pid": os.getpid(),
+            "home": self._home,
+            "uptime_seconds": round(time.monotonic() - self._began, 3),
+            "engine": await self._auto_engine(),
         }
 
     async def doctor(self) -> Mapping[str, Any]:
         machine = machine_checks(await asyncio.to_thread(look, self._home))
         engines = await self._engines.doctor()
         return {
-            "checks": [*(_line(check, None) for check in machine),
-                       *(_line(check, found.name) for found in engines for check in found.checks)],
-            "engines": [{"name": found.name, "usable": found.usable, "isolation": found.capabilities.isolation,
-                         "capabilities": msgspec.to_builtins(found.capabilities)} for found in engines],
+            "checks": [
+                *(_line(check, None) for check in machine),
+                *(_line(check, found.name) for found in engines for check in found.checks),
+            ],
+            "engines": [
+                {
+                    "name": found.name,
+                    "usable": found.usable,
+                    "isolation": found.capabilities.isolation,
+                    "capabilities": msgspec.to_builtins(found.capabilities),
+                }
+                for found in engines
+            ],
             "auto": await self._auto_engine(),
         }
 

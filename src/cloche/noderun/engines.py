@@ -44,8 +44,11 @@ class NodeEngines:
         """Raises InvalidError for an unknown name, UnavailableError for one that cannot be imported."""
         if name not in self._made:
             if name not in self.names():
-                raise InvalidError(f"there is no engine {name!r}", field="engine",
-                                   remedy=f"one of: {', '.join([registry.AUTO, *self.names()])}")
+                raise InvalidError(
+                    f"there is no engine {name!r}",
+                    field="engine",
+                    remedy=f"one of: {', '.join([registry.AUTO, *self.names()])}",
+                )
             self._made[name] = registry.build(name, self._home)
         return self._made[name]
 
@@ -84,7 +87,8 @@ class NodeEngines:
         try:
             engine = self.get(name)
         except ClocheError as error:
-            broken = Check(id=f"{name}.import", status="missing", summary=error.message, remedy=error.remedy,
-                           required=True)
+            broken = Check(
+                id=f"{name}.import", status="missing", summary=error.message, remedy=error.remedy, required=True
+            )
             return EngineReport(name=name, capabilities=Capabilities(isolation="none"), checks=[broken])
         return EngineReport(name=name, capabilities=await engine.capabilities(), checks=await engine.check())

@@ -144,11 +144,14 @@ def _require_private(path: str, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise PermissionDeniedError(
             f"the data directory {path} belongs to uid {found.st_uid}, not to uid {os.geteuid()}",
-            remedy="set CLOCHE_HOME to a directory of your own", uid=found.st_uid)
+            remedy="set CLOCHE_HOME to a directory of your own",
+            uid=found.st_uid,
+        )
     if found.st_mode & 0o022:
         raise PermissionDeniedError(
             f"others may write to the data directory {path} (mode {stat.S_IMODE(found.st_mode):04o})",
-            remedy=f"look what is in it, then: chmod 700 {path}")
+            remedy=f"look what is in it, then: chmod 700 {path}",
+        )
 
 
 def _wait_for_lock(lock: int, path: str, someone_listens: Callable[[], bool], patience_seconds: float) -> None:

@@ -70,6 +70,7 @@ def _seconds(environ: Mapping[str, str], name: str) -> float | None:
 def _level(text: str) -> LogLevel:
     level = text.lower()
     if level not in ("debug", "info", "warning", "error"):
-        raise InvalidError(f"CLOCHE_LOG_LEVEL must be debug, info, warning or error, not {text!r}",
-                           field="CLOCHE_LOG_LEVEL")
+        raise InvalidError(
+            f"CLOCHE_LOG_LEVEL must be debug, info, warning or error, not {text!r}", field="CLOCHE_LOG_LEVEL"
+        )
     return cast(LogLevel, level)

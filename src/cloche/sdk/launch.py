@@ -23,19 +23,36 @@ START_SECONDS = 20.0
 MAX_SOCKET_PATH = 107
 READY_LINE_BYTES = 64 * 1024
 
-_KEPT = frozenset({
-    "PATH", "HOME", "LANG", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH", "DBUS_SESSION_BUS_ADDRESS",
-    "PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE",
-    "PYTHONPYCACHEPREFIX", "PYTHONUTF8", "PYTHONPLATLIBDIR",
-})
+_KEPT = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "LANG",
+        "USER",
+        "LOGNAME",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PYTHONUSERBASE",
+        "PYTHONNOUSERSITE",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONUTF8",
+        "PYTHONPLATLIBDIR",
+    }
+)
 _KEPT_PREFIXES = ("XDG_", "CLOCHE_", "LC_")
 _NOBODY_LISTENS = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK})
 _OTHER_HOME = "set CLOCHE_HOME to a writable directory of your own"
 _aliases: dict[str, int] = {}
 
+
 def default_home() -> Path:
     """The data directory that this process's environment names (CLOCHE_HOME, XDG_DATA_HOME, ~)."""
     return Path(home_from(os.environ, os.path.expanduser("~")))
+
 
 def ensure_node(home: Path, *, start_seconds: float = START_SECONDS) -> Path:
     """The socket path of the node of `home`, started when none answers; ten callers at once start one.
@@ -51,9 +68,12 @@ def ensure_node(home: Path, *, start_seconds: float = START_SECONDS) -> Path:
         pass
     return socket_path(home)
 
+
 def listens(home: Path) -> bool:
     """Whether something accepts connections on the socket of `home`. Raises NodeUnreachableError when that is
     somebody else's process: it would see everything that is sent."""
+    if not home.is_dir():
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.settimeout(START_SECONDS)
@@ -65,6 +85,7 @@ def listens(home: Path) -> bool:
         _require_trusted(home, _peer_uid(probe))
         return True
 
+
 def socket_path(home: Path) -> Path:
     """A path of the node's socket that fits into a socket address."""
     path = home / SOCKET_NAME
@@ -74,6 +95,7 @@ def socket_path(home: Path) -> Path:
     if descriptor is None or not _same_directory(descriptor, home):
         descriptor = _aliases[str(home)] = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return Path(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}")
+
 
 def node_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What of the client's environment the node may see; everything else could end up in a sandbox or a log."""
@@ -86,10 +108,12 @@ def node_environment(environ: Mapping[str, str]) -> dict[str, str]:
         kept["PYTHONPATH"] = os.pathsep.join(python_path)
     return kept
 
+
 def _listens_or_started(home: Path, deadline: float) -> bool:
     """One attempt under the start lock. False: another node held the directory but did not answer yet."""
     with _start_lock(home, deadline):
         return listens(home) or _spawn(home, deadline)
+
 
 def _make_home(home: Path) -> None:
     try:
@@ -100,6 +124,7 @@ def _make_home(home: Path) -> None:
         raise _cannot(home, f"cannot make it: {error.strerror}", remedy=_OTHER_HOME) from error
     if owner != os.geteuid():
         raise _cannot(home, f"it belongs to uid {owner}, not {os.geteuid()}", remedy=_OTHER_HOME)
+
 
 @contextmanager
 def _start_lock(home: Path, deadline: float) -> Iterator[None]:
@@ -113,6 +138,7 @@ def _start_lock(home: Path, deadline: float) -> Iterator[None]:
     finally:
         os.close(lock)
 
+
 def _take(lock: int, home: Path, deadline: float) -> None:
     while True:
         try:
@@ -121,6 +147,7 @@ def _take(lock: int, home: Path, deadline: float) -> None:
             if time.monotonic() > deadline:
                 raise _cannot(home, "another client is still starting it") from None
             time.sleep(0.01)
+
 
 def _spawn(home: Path, deadline: float) -> bool:
     readable, writable = os.pipe()
@@ -135,19 +162,39 @@ def _spawn(home: Path, deadline: float) -> bool:
             os.close(writable)
     return _judge(home, line, deadline)
 
+
 def _start_detached(home: Path, ready: int) -> None:
     import subprocess
 
-    command = [sys.executable or "python3", "-P", "-m", "cloche.node", "--detach", "--home", str(home),
-               "--ready-fd", str(ready)]
+    command = [
+        sys.executable or "python3",
+        "-P",
+        "-m",
+        "cloche.node",
+        "--detach",
+        "--home",
+        str(home),
+        "--ready-fd",
+        str(ready),
+    ]
     try:
         log = os.open(home / LOG_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(log, "wb", buffering=0) as stderr:
             # `--detach` forks once more, so this wait is short and no zombie is left with the client
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, cwd="/",
-                           env=node_environment(os.environ), pass_fds=(ready,), start_new_session=True, check=False)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd="/",
+                env=node_environment(os.environ),
+                pass_fds=(ready,),
+                start_new_session=True,
+                check=False,
+            )
     except OSError as error:
         raise _cannot(home, f"cannot start {command[0]}: {error.strerror}") from error
+
 
 def _read_line(readable: int, deadline: float) -> bytes:
     """One line, or what came before the end or the deadline."""
@@ -162,6 +209,7 @@ def _read_line(readable: int, deadline: float) -> bytes:
         line += part
     return line
 
+
 def _judge(home: Path, line: bytes, deadline: float) -> bool:
     try:
         said = json.loads(line) if line else {}
@@ -174,6 +222,7 @@ def _judge(home: Path, line: bytes, deadline: float) -> bool:
         return False
     what = reason.get("message") or _silence(home, deadline)
     raise _cannot(home, what, remedy=reason.get("remedy"), **({"reason": reason["code"]} if reason.get("code") else {}))
+
 
 def _silence(home: Path, deadline: float) -> str:
     how = "it ended without a word" if time.monotonic() < deadline else "it was not ready in time"
@@ -188,19 +237,23 @@ def _last_line(log: Path) -> str:
     except OSError:
         return ""
 
+
 def _peer_uid(connected: socket.socket) -> int:
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
 
+
 def _require_trusted(home: Path, uid: int) -> None:
     if uid not in (os.geteuid(), 0) and os.geteuid() != 0:
         raise _cannot(home, f"uid {uid} listens on its socket", remedy=_OTHER_HOME)
+
 
 def _same_directory(descriptor: int, home: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), home.stat())
     except OSError:
         return False
+
 
 def _cannot(home: Path, why: str, *, remedy: str | None = None, **details: object) -> NodeUnreachableError:
     return NodeUnreachableError(f"no node for {home}: {why}", remedy=remedy, **details)

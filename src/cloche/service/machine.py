@@ -48,11 +48,24 @@ def look(home: str) -> Machine:
     cgroup, controllers = _cgroups()
     sysctls = {name: _number(path) for name, path in _SYSCTLS.items()}
     return Machine(
-        python=sys.version_info[:3], kernel=platform.release(), architecture=platform.machine(), user=user,
-        is_root=os.geteuid() == 0, home=home, home_writable=os.access(_existing(home), os.W_OK | os.X_OK),
-        home_free_bytes=_free_bytes(_existing(home)), newuidmap=shutil.which("newuidmap"),
-        newgidmap=shutil.which("newgidmap"), subuids=_ranges("/etc/subuid", user), subgids=_ranges("/etc/subgid", user),
-        cgroup=cgroup, cgroup_controllers=controllers, programs=_programs(), kvm=_kvm(), **sysctls)
+        python=sys.version_info[:3],
+        kernel=platform.release(),
+        architecture=platform.machine(),
+        user=user,
+        is_root=os.geteuid() == 0,
+        home=home,
+        home_writable=os.access(_existing(home), os.W_OK | os.X_OK),
+        home_free_bytes=_free_bytes(_existing(home)),
+        newuidmap=shutil.which("newuidmap"),
+        newgidmap=shutil.which("newgidmap"),
+        subuids=_ranges("/etc/subuid", user),
+        subgids=_ranges("/etc/subgid", user),
+        cgroup=cgroup,
+        cgroup_controllers=controllers,
+        programs=_programs(),
+        kvm=_kvm(),
+        **sysctls,
+    )
 
 
 def _user_name() -> str:

@@ -31,8 +31,7 @@ def play(tmp_path: Path) -> Callable[[Scene], None]:
 
 
 def filled(endpoint: Endpoint) -> str:
-    path = endpoint.path.replace("{ref}", "box").replace("{pid}", "p_01ARZ3NDEKTSV4RRFFQ69G5FAV")
-    return path
+    return endpoint.path.replace("{ref}", "box").replace("{pid}", "p_01ARZ3NDEKTSV4RRFFQ69G5FAV")
 
 
 VALID: dict[str, Any] = {
@@ -245,7 +244,7 @@ def test_a_followed_start_is_a_stream_of_frames(play: Any) -> None:
 
 def test_bytes_outside_utf8_survive_as_surrogates(play: Any) -> None:
     async def scene(node: Served) -> None:
-        status, body = await node.ask("POST", f"{BOX}/processes", raw=b'{"argv": ["echo", "\\udcff"]}')
+        status, _ = await node.ask("POST", f"{BOX}/processes", raw=b'{"argv": ["echo", "\\udcff"]}')
         assert status == 201
         assert (await node.ask("PUT", f"{BOX}/files/content?path=%FF", raw=b"x"))[0] == 200
         assert (await node.ask("GET", f"{BOX}/files/content?path=%FF"))[1] == b"x"

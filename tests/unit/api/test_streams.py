@@ -318,8 +318,7 @@ def test_lines_are_checked_across_chunks() -> None:
     for chunk in halves(line * 3):
         inspect(chunk)
     inspect(b"")
-    for bad in (b"{}\n", b'{"path":"/a","name":"../b","type":"file","size":1,"mode":1,"uid":1,"gid":1,"modified_at":1}\n',
-                b"x" * (2 << 20)):  # fmt: skip
+    for bad in (b"{}\n", line.replace(b'"name":"a"', b'"name":"../a"'), b"x" * (2 << 20)):
         with pytest.raises(GuestError):
             line_inspector(FileInfo)(bad)
     cut = line_inspector(FileInfo)

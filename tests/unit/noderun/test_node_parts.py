@@ -18,8 +18,8 @@ from cloche.sdk.launch import node_environment
 
 
 def test_settings_come_from_the_environment_and_the_command_line() -> None:
-    environ = {"CLOCHE_HOME": "/a", "CLOCHE_NODE_IDLE_SECONDS": "7", "CLOCHE_ENGINE": "fake", "CLOCHE_LOG_LEVEL": "DEBUG",
-               "CLOCHE_NODE_SLOW_CALLBACK_SECONDS": "0.5"}  # fmt: skip
+    environ = {"CLOCHE_HOME": "/a", "CLOCHE_NODE_IDLE_SECONDS": "7", "CLOCHE_ENGINE": "fake",
+               "CLOCHE_LOG_LEVEL": "DEBUG", "CLOCHE_NODE_SLOW_CALLBACK_SECONDS": "0.5"}  # fmt: skip
     settings = read_settings([], environ)
     assert (settings.home, settings.idle_seconds, settings.engine) == ("/a", 7.0, "fake")
     assert (settings.log_level, settings.slow_callback_seconds) == ("debug", 0.5)
