@@ -1,0 +1,204 @@
+"""The namespace engine: a box of Linux namespaces around the guest, made by the launcher. No daemon, no root, no KVM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cloche.channel.base import Channel
+from cloche.channel.unix import UnixChannel
+from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
+from cloche.engines.namespace import cgroups, checks, facts, plan, supervisor
+from cloche.model.errors import EngineError, SandboxDeadError, UnavailableError
+from cloche.model.sandbox import SandboxSpec
+
+
+class NamespaceEngine:
+    """One per data directory (`home`). See engines.base.Engine for what each method promises."""
+
+    name = "namespace"
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.tag = plan.home_tag(str(home))
+
+    @cached_property
+    def facts(self) -> facts.Facts:
+        return facts.gather()
+
+    async def check(self) -> list[Check]:
+        return await checks.run(self.facts, self.home)
+
+    async def capabilities(self) -> Capabilities:
+        layout = self.facts.cgroups
+        return Capabilities(
+            isolation="namespace",
+            pause=bool(layout and layout.can_freeze),
+            restart_keeps_disk=True,
+            many_users=self.facts.many_users,
+            mounts=True,
+            survives_node=True,
+            limits_enforced=plan.enforced_limits(self.facts),
+        )
+
+    def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
+        return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
+
+    async def create(self, box: Box) -> None:
+        await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box))
+
+    async def start(self, box: Box) -> None:
+        await asyncio.to_thread(_forget_last_run, Path(box.run_dir))
+        saved = plan.saved_disk(box)
+        restore = saved if os.path.exists(saved) else ""
+        await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box, restore=restore))
+
+    async def open_channel(self, box: Box) -> Channel:
+        if (await self.status(box)).status in ("exited", "gone"):
+            raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
+        return UnixChannel(str(Path(box.run_dir) / "guest.sock"))
+
+    async def status(self, box: Box) -> BoxStatus:
+        run_dir = Path(box.run_dir)
+        written = await asyncio.to_thread(supervisor.read_json, run_dir / "supervisor.json")
+        ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
+        if ended is not None and _same_run(ended, written):
+            return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+        if written is None:
+            return BoxStatus(status="gone")
+        try:
+            reply = await supervisor.ask(run_dir, {"op": "status"})
+        except EngineError:
+            reply = None
+        if reply is None or not _same_run(reply, written):
+            return await self._without_supervisor(run_dir, written)
+        return BoxStatus(status="paused" if _is_frozen(box) else "running")
+
+    async def _without_supervisor(self, run_dir: Path, written: dict[str, Any]) -> BoxStatus:
+        # it may have written its last word between the two looks
+        ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
+        if ended is not None and _same_run(ended, written):
+            return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+        return BoxStatus(status="exited", reason="supervisor_lost")
+
+    async def wait(self, box: Box) -> BoxStatus:
+        written = await asyncio.to_thread(supervisor.read_json, Path(box.run_dir) / "supervisor.json")
+        if written is not None and supervisor.is_supervisor(int(written["supervisor_pid"]), Path(box.run_dir)):
+            await supervisor.wait_gone(int(written["supervisor_pid"]))
+        return await self.status(box)
+
+    async def set_deadline(self, box: Box, deadline: float | None) -> None:
+        reply = await supervisor.ask(Path(box.run_dir), {"op": "deadline", "deadline": deadline or 0})
+        if reply is None:
+            raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
+
+    async def pause(self, box: Box) -> None:
+        await self._freeze(box, "freeze")
+
+    async def resume(self, box: Box) -> None:
+        await self._freeze(box, "thaw")
+
+    async def _freeze(self, box: Box, operation: str) -> None:
+        if not box.engine_state.get("freezer"):
+            raise UnavailableError(
+                "pausing needs a cgroup freezer, and this user may not make cgroups",
+                remedy="run Cloche as root or in a delegated cgroup (systemd-run --user -p Delegate=yes)",
+            )
+        if await supervisor.ask(Path(box.run_dir), {"op": operation}) is None:
+            raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
+
+    async def usage(self, box: Box) -> BoxUsage:
+        reply = await supervisor.ask(Path(box.run_dir), {"op": "status"}) or {}
+        numbers: dict[str, Any] = await asyncio.to_thread(cgroups.read_usage, box.engine_state.get("usage") or {})
+        limits = box.spec.limits.resolved()
+        return BoxUsage(
+            **numbers,
+            memory_limit_bytes=limits.memory_mib << 20 if "memory_bytes" in numbers else None,
+            disk_bytes=reply.get("disk_bytes"),
+            disk_limit_bytes=reply.get("disk_limit_bytes"),
+            out_of_memory_kills=reply.get("oom_kills"),
+        )
+
+    async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
+        request = {"op": "end", "reason": "stopped", "keep_disk": keep_disk}
+        reply = await supervisor.ask(Path(box.run_dir), request, timeout_seconds=None)
+        ended = (reply or {}).get("exit")
+        if not ended:
+            return await self.status(box)
+        if keep_disk and not ended.get("disk_saved"):
+            raise EngineError(f"the disk could not be kept: {ended.get('disk_error')}", stage="save disk")
+        return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+
+    async def remove(self, box: Box) -> None:
+        run_dir = Path(box.run_dir)
+        await end_all(run_dir)
+        groups = [group["dir"] for group in box.engine_state.get("cgroups", [])]
+        await asyncio.to_thread(_remove_groups, groups)
+        await asyncio.to_thread(shutil.rmtree, run_dir, True)
+        await asyncio.to_thread(_unlink, plan.saved_disk(box))
+
+    async def sweep(self, known: frozenset[str]) -> list[str]:
+        removed = []
+        for run_dir in await asyncio.to_thread(_children, self.home / "run"):
+            if run_dir.name.startswith("sb_") and run_dir.name not in known:
+                await end_all(run_dir)
+                await asyncio.to_thread(shutil.rmtree, run_dir, True)
+                removed.append(f"run directory {run_dir.name}")
+        for group in await asyncio.to_thread(cgroups.leftovers, self.facts.cgroups, self.tag):
+            if not any(group.endswith(name) for name in known):
+                await asyncio.to_thread(_remove_groups, [group])
+                removed.append(f"cgroup {group}")
+        return removed
+
+
+async def end_all(run_dir: Path) -> None:
+    """End whatever runs for this run directory: politely through its supervisor, else by killing that."""
+    if not run_dir.exists():
+        return
+    written = await asyncio.to_thread(supervisor.read_json, run_dir / "supervisor.json")
+    if written is not None:
+        try:
+            await supervisor.ask(run_dir, {"op": "end", "reason": "killed", "keep_disk": False})
+        except EngineError:
+            await supervisor.kill(int(written["supervisor_pid"]), run_dir)
+        if supervisor.is_supervisor(int(written["supervisor_pid"]), run_dir):
+            await supervisor.wait_gone(int(written["supervisor_pid"]))
+    else:
+        for pid in await asyncio.to_thread(supervisor.find_in, run_dir):
+            await supervisor.kill(pid, run_dir)
+
+
+def _same_run(found: dict[str, Any], written: dict[str, Any] | None) -> bool:
+    return written is None or found.get("nonce") == written.get("nonce")
+
+
+def _is_frozen(box: Box) -> bool:
+    freezer = box.engine_state.get("freezer")
+    if not freezer:
+        return False
+    try:
+        return freezer["frozen"] in Path(freezer["state"]).read_text()
+    except OSError:
+        return False
+
+
+def _forget_last_run(run_dir: Path) -> None:
+    for name in ("supervisor.json", "exit.json", "guest.sock", "control.sock"):
+        _unlink(str(run_dir / name))
+
+
+def _unlink(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+def _children(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _remove_groups(groups: list[str]) -> None:
+    for group in groups:
+        cgroups.remove(group)

@@ -1,0 +1,157 @@
+"""Everything that is to happen to make one box, as data. Pure: the launcher (guest/internal/box) executes it, and the two
+agree field by field on guest/internal/box/plan.go."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+from cloche.engines.base import Box
+from cloche.engines.namespace import cgroups
+from cloche.engines.namespace.facts import Facts
+from cloche.images import host
+from cloche.model.errors import InvalidError, LimitUnenforceableError, NeedsSubuidError, UnavailableError
+from cloche.model.limits import ResolvedLimits
+from cloche.model.sandbox import Mount, SandboxSpec
+
+STATE_VERSION = 1
+#: host ids that distributions leave free (systemd's UIDS-GIDS: 0x70000000 and above are nobody's)
+RANGE_FIRST, RANGE_SIZE, RANGE_SLOTS = 0x70000000, 65536, 4095
+INODES_PER_MIB, MIN_INODES = 256, 16384
+
+#: harmless devices of the host that are bound one by one
+DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
+PROC_READ_ONLY = ["sys", "bus", "fs", "irq", "sysrq-trigger"]
+PROC_MASKED = ["kcore", "keys", "key-users", "kmsg", "kallsyms", "kpagecount", "kpageflags", "kpagecgroup", "latency_stats",
+               "timer_list", "sched_debug", "scsi", "acpi", "asound", "interrupts", "vmallocinfo", "slabinfo", "modules",
+               "config.gz", "mtrr", "dynamic_debug", "sysvipc", "iomem", "ioports"]  # fmt: skip
+#: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE: what the guest needs to serve
+#: files and start processes as other ids, over its own user namespace only
+GUEST_CAPABILITIES = [0, 1, 3, 4, 5, 6, 7, 8, 10]
+_NOT_A_TARGET = ("/", "/proc", "/sys", "/dev", "/usr", "/etc", "/.cloche", "/bin", "/lib", "/lib64", "/sbin")
+
+
+def engine_state(facts: Facts, home_tag: str, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
+    """What is written to the store before anything is made. Raises InvalidError, UnavailableError, NeedsSubuidError,
+    LimitUnenforceableError."""
+    limits = spec.limits.resolved()
+    check_spec(facts, spec)
+    refuse_unenforceable(spec, enforced_limits(facts))
+    groups = cgroups.groups(facts.cgroups, home_tag, sandbox_id, limits) if facts.cgroups else {}
+    return {"version": STATE_VERSION, "ids": ids(facts), **groups}
+
+
+def check_spec(facts: Facts, spec: SandboxSpec) -> None:
+    if spec.image != "host":
+        raise UnavailableError(f"image {spec.image!r}: only the image `host` exists so far", remedy="leave --image out")
+    if not facts.many_users and spec.user not in ("user", str(host.USER_ID)):
+        raise NeedsSubuidError(
+            f"user {spec.user!r} needs more than one user id, and an ordinary user can map only its own",
+            remedy="sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
+        )
+    for mount in spec.mounts:
+        check_target(mount)
+    host.root_filesystem(facts.host, "", "", tuple(spec.host_paths))
+
+
+def check_target(mount: Mount) -> None:
+    taken = any(mount.target == place or mount.target.startswith(place + "/") for place in _NOT_A_TARGET[1:])
+    if mount.target == "/" or taken:
+        raise InvalidError(f"nothing can be mounted at {mount.target}: the sandbox has its own", field="mounts.target")
+
+
+def enforced_limits(facts: Facts) -> frozenset[str]:
+    """pids by RLIMIT_NPROC, open_files by RLIMIT_NOFILE and disk by the size of a tmpfs hold everywhere."""
+    return frozenset({"pids", "disk", "open_files"}) | (facts.cgroups.enforces() if facts.cgroups else frozenset())
+
+
+def refuse_unenforceable(spec: SandboxSpec, enforced: frozenset[str]) -> None:
+    missing = sorted(spec.limits.asked() - enforced)
+    if missing:
+        raise LimitUnenforceableError(
+            f"the limit on {' and '.join(missing)} cannot be enforced here: this user may not make cgroups",
+            remedy="run Cloche as root, in a delegated cgroup (systemd-run --user -p Delegate=yes), or leave the limit out",
+            limits=missing,
+        )
+
+
+def ids(facts: Facts) -> dict[str, Any]:
+    """The launcher's IDs. In mode "one" user code has the caller's own id; in the others root inside is an id that is
+    nobody on the host (root) or the caller (newuidmap), and user code one that nobody has."""
+    mode = facts.id_mode
+    if mode == "range":
+        return {"mode": "range", "uid": 0, "gid": 0, "lock": "/run/cloche-ids.lock", "first": RANGE_FIRST,
+                "size": RANGE_SIZE, "slots": RANGE_SLOTS}  # fmt: skip
+    if mode == "one" or facts.subids is None:
+        return {"mode": "one", "uid": host.USER_ID, "gid": host.USER_ID, "uid_map": [[host.USER_ID, facts.uid, 1]],
+                "gid_map": [[host.USER_ID, facts.gid, 1]]}  # fmt: skip
+    sub = facts.subids
+    return {
+        "mode": "helper", "uid": 0, "gid": 0, "newuidmap": sub.newuidmap, "newgidmap": sub.newgidmap,
+        "uid_map": [[0, facts.uid, 1], [1, sub.uid_first, sub.count]],
+        "gid_map": [[0, facts.gid, 1], [1, sub.gid_first, sub.count]],
+    }  # fmt: skip
+
+
+def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any]:
+    """The whole plan for one start. `restore`: the disk that an earlier stop kept."""
+    limits = box.spec.limits.resolved()
+    hostname = box.spec.hostname or box.spec.name or box.sandbox_id.replace("_", "-")
+    root = host.root_filesystem(facts.host, box.sandbox_id, hostname[:63], tuple(box.spec.host_paths))
+    state = box.engine_state
+    return {
+        "sandbox_id": box.sandbox_id,
+        "run_dir": box.run_dir,
+        "guest_path": str(facts.guest),
+        "hostname": hostname[:63],
+        "ids": state["ids"],
+        "cgroups": state.get("cgroups", []),
+        "freezer": state.get("freezer"),
+        "memory_events": state.get("memory_events", ""),
+        "skeleton": [dataclasses.asdict(entry) for entry in root.entries],
+        "binds": [dataclasses.asdict(bind) for bind in binds(facts, box.spec, root)],
+        "hide": list(box.spec.hide),
+        **sizes(limits),
+        "devices": DEVICES,
+        "proc_read_only": PROC_READ_ONLY,
+        "proc_masked": PROC_MASKED,
+        "landlock": landlock(root, box.spec),
+        "guest_env": {"PATH": root.path},
+        "guest_caps": GUEST_CAPABILITIES if facts.many_users else [],
+        "pids": limits.pids,
+        "deadline": box.deadline or 0,
+        "restore": restore,
+        "keep_disk": saved_disk(box),
+    }
+
+
+def saved_disk(box: Box) -> str:
+    return f"{box.state_dir}/disk.saved"
+
+
+def binds(facts: Facts, spec: SandboxSpec, root: host.RootFilesystem) -> list[host.Bind]:
+    own = [host.Bind(str(facts.guest), "/.cloche/guest"), host.Bind(str(facts.launcher), "/.cloche/launcher")]
+    asked = [host.Bind(mount.source, mount.target, read_only=mount.mode == "ro") for mount in spec.mounts]
+    return [*root.binds, *own, *sorted(asked, key=lambda bind: bind.target)]
+
+
+def sizes(limits: ResolvedLimits) -> dict[str, int]:
+    return {
+        "disk_mib": limits.disk_mib,
+        "inodes": max(MIN_INODES, limits.disk_mib * INODES_PER_MIB),
+        "shm_mib": max(1, limits.memory_mib // 2),
+    }
+
+
+def landlock(root: host.RootFilesystem, spec: SandboxSpec) -> dict[str, list[str]]:
+    """/usr, the binaries and host paths are only read; whatever is not named here can be read and run, not written."""
+    read_only = {bind.target for bind in root.binds} | {"/usr", "/proc", "/sys", "/dev", "/.cloche"}
+    top = {entry.path for entry in root.entries if entry.kind == "dir" and entry.path.count("/") == 1}
+    written = sorted(top - read_only) + ["/dev/shm", *sorted(m.target for m in spec.mounts if m.mode == "rw")]
+    return {"read": ["/"], "write": written, "device": ["/dev"], "change": ["/proc"]}
+
+
+def home_tag(home: str) -> str:
+    """Names the data directory in cgroup paths."""
+    return hashlib.sha256(home.encode()).hexdigest()[:10]

@@ -1,0 +1,168 @@
+"""Talks to the launchers that stay with each box: start one, ask it, and wait for its end.
+
+A supervisor is recognised by its control socket in a directory that only this user can enter and by the nonce that it wrote
+down, never by a pid alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cloche.channel.unix import UnixChannel
+from cloche.engines.namespace import stages
+from cloche.model.errors import EngineError
+
+READY_TIMEOUT_SECONDS = 30.0
+MAX_REPLY_BYTES = 1 << 20
+
+
+async def launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """Make a box; the launcher's ready line. Raises EngineError (with the failed stage and its remedy) or NoSpaceError."""
+    return await asyncio.to_thread(_launch, launcher, plan)
+
+
+def _launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    # vfork and a new session: the supervisor must outlive this process and its terminal, and inherits nothing but pipes
+    try:
+        with open(Path(plan["run_dir"]) / "launcher.log", "ab") as log:
+            process = subprocess.Popen(
+                [str(launcher), "supervise"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env={}, cwd="/",
+                start_new_session=True,
+            )  # fmt: skip
+    except OSError as error:
+        raise stages.cannot_run(launcher, error) from error
+    try:
+        line = _exchange(process, plan)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if not line.get("ok"):
+        process.wait()
+        raise stages.failure(line.get("failure") or {}, plan)
+    _Reaper.adopt(process)
+    return line
+
+
+def _exchange(process: subprocess.Popen[bytes], plan: dict[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None and process.stdout is not None
+    with process.stdin, process.stdout:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(plan).encode())
+            process.stdin.close()
+        line = process.stdout.readline(MAX_REPLY_BYTES)
+    try:
+        decoded = json.loads(line)
+    except ValueError:
+        decoded = {"failure": {"stage": "launcher", "message": "the launcher ended without a word, see launcher.log"}}
+    return decoded if isinstance(decoded, dict) else {}
+
+
+class _Reaper:
+    """Supervisors that this process started and must wait for, so that none becomes a zombie."""
+
+    children: dict[int, subprocess.Popen[bytes]] = {}
+
+    @classmethod
+    def adopt(cls, process: subprocess.Popen[bytes]) -> None:
+        cls.children[process.pid] = process
+        for pid, child in list(cls.children.items()):
+            if child.poll() is not None:
+                cls.children.pop(pid, None)
+
+    @classmethod
+    def collect(cls, pid: int) -> None:
+        child = cls.children.get(pid)
+        if child is not None and child.poll() is not None:
+            cls.children.pop(pid, None)
+
+
+async def ask(run_dir: Path, request: dict[str, Any], *, timeout_seconds: float | None = 10.0) -> dict[str, Any] | None:
+    """The supervisor's reply, or None when there is nobody to answer. Raises EngineError when it refuses."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            stream = await UnixChannel(str(run_dir / "control.sock")).open()
+            try:
+                await stream.write(json.dumps(request).encode() + b"\n")
+                reply = await _read_line(stream)
+            finally:
+                await stream.close()
+    except Exception as error:
+        if isinstance(error, TimeoutError):
+            raise EngineError("the sandbox's supervisor does not answer", stage="control") from error
+        return None
+    if reply is not None and not reply.get("ok"):
+        raise EngineError(f"the supervisor refused: {reply.get('error')}", stage="control")
+    return reply
+
+
+async def _read_line(stream: Any) -> dict[str, Any] | None:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < MAX_REPLY_BYTES:
+        chunk = await stream.read(65536)
+        if not chunk:
+            return None
+        data += chunk
+    decoded = json.loads(data)
+    return decoded if isinstance(decoded, dict) else None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        decoded = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return decoded if isinstance(decoded, dict) else None
+
+
+def is_supervisor(pid: int, run_dir: Path) -> bool:
+    """Whether that pid is a launcher that works in this run directory: its working directory cannot be forged by others."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", run_dir) and "cloche-launcher" in os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return False
+
+
+def find_in(run_dir: Path) -> list[int]:
+    """Launchers at work in a run directory, also ones that have not written their state yet."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_supervisor(int(name), run_dir)]
+
+
+async def wait_gone(pid: int) -> None:
+    """Return when that process has ended, whoever its parent is."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        _Reaper.collect(pid)
+
+
+async def kill(pid: int, run_dir: Path) -> None:
+    """End a supervisor that does not answer; its box dies with it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # checked after the descriptor was taken: the pid cannot have been reused in between
+        if is_supervisor(pid, run_dir):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+    await wait_gone(pid)
