@@ -18,7 +18,6 @@ from cloche.guest_api.transport import (
     body_headers,
     chunks_of,
     error_of,
-    failures,
     read_bounded,
     send,
     target,
@@ -77,7 +76,7 @@ class Guest(ProcessCalls, FileCalls):
         """32 to 4096 bytes for the sandbox's kernel."""
         if not MIN_ENTROPY_BYTES <= len(data) <= MAX_ENTROPY_BYTES:
             raise InvalidError(f"entropy is {MIN_ENTROPY_BYTES} to {MAX_ENTROPY_BYTES} bytes, not {len(data)}")
-        async with self._stream("POST", b"/v1/entropy", body_headers(data), data) as response, failures():
+        async with self._stream("POST", b"/v1/entropy", body_headers(data), data) as response:
             await read_bounded(response, MAX_ERROR_BYTES)
 
     async def shutdown(self, grace_seconds: float = 5.0) -> None:
@@ -114,8 +113,7 @@ class Guest(ProcessCalls, FileCalls):
 
 async def _upgraded(response: httpcore.Response) -> ByteStream:
     if response.status != 101:
-        async with failures():
-            raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
+        raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
     network = response.extensions["network_stream"]
     return UpgradedStream(network.get_extra_info("byte_stream"), network._leading_data, response)
 

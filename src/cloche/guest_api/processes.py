@@ -15,7 +15,6 @@ from cloche.guest_api.transport import (
     Transport,
     body_headers,
     chunks_of,
-    failures,
     read_bounded,
     segment,
     target,
@@ -67,7 +66,7 @@ class ProcessCalls(Transport):
         return bounds.process(info, process_id)
 
     async def _ask_long(self, asked: bytes, most_seconds: float) -> ProcessInfo:
-        async with self._stream("GET", asked, silence_seconds=most_seconds) as response, failures():
+        async with self._stream("GET", asked, silence_seconds=most_seconds) as response:
             return text.decode(await read_bounded(response, MAX_JSON_BYTES), ProcessInfo)
 
     @contextlib.asynccontextmanager
@@ -92,7 +91,7 @@ class ProcessCalls(Transport):
     @contextlib.asynccontextmanager
     async def _stdin(self, asked: bytes, data: Body) -> AsyncIterator[_Accepted]:
         # A process may leave its stdin unread for as long as it likes: no timeout.
-        async with self._stream("POST", asked, body_headers(data), data, silence_seconds=None) as response, failures():
+        async with self._stream("POST", asked, body_headers(data), data, silence_seconds=None) as response:
             yield text.decode(await read_bounded(response, 4096), _Accepted)
 
     async def close_stdin(self, process_id: str) -> None:

@@ -68,7 +68,7 @@ class Transport:
         headers, content = _json_body(body)
         request = self._request(self._calls, method, target, headers, content, timeout_seconds)
         try:
-            async with asyncio.timeout(timeout_seconds), request as response, failures():
+            async with asyncio.timeout(timeout_seconds), request as response:
                 return await read_bounded(response, MAX_JSON_BYTES)
         except TimeoutError as error:
             raise errors.TimedOutError(f"the guest did not answer in {timeout_seconds:g} s") from error
@@ -88,7 +88,7 @@ class Transport:
             yield response
 
     async def _upload(self, kind: type[T], method: str, target: bytes, body: Body) -> T:
-        async with self._stream(method, target, body_headers(body), body) as response, failures():
+        async with self._stream(method, target, body_headers(body), body) as response:
             return text.decode(await read_bounded(response, MAX_JSON_BYTES), kind)
 
     @contextlib.asynccontextmanager
@@ -99,8 +99,7 @@ class Transport:
         response = await send(pool, method, target, headers, body, silence_seconds)
         try:
             if response.status >= 300:
-                async with failures():
-                    raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
+                raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
             yield response
         finally:
             await response.aclose()
@@ -114,13 +113,14 @@ async def send(
     url = httpcore.URL(scheme=b"http", host=b"guest", target=target)
     timeout = {"connect": 15.0, "pool": 15.0, "write": silence_seconds, "read": silence_seconds}
     request = httpcore.Request(method, url, headers=HEADERS + headers, content=body, extensions={"timeout": timeout})
-    async with failures():
+    with failures():
         return await pool.handle_async_request(request)
 
 
-@contextlib.asynccontextmanager
-async def failures() -> AsyncIterator[None]:
-    """What httpcore raises, as Cloche's own errors."""
+@contextlib.contextmanager
+def failures() -> Iterator[None]:
+    """What httpcore raises, as Cloche's own errors. Not asynchronous: the end of a loop closes what is left of its
+    asynchronous generators in any order, and this one would be closed inside another."""
     try:
         yield
     except httpcore.PoolTimeout as error:
@@ -137,7 +137,7 @@ async def failures() -> AsyncIterator[None]:
 
 async def chunks_of(response: httpcore.Response) -> AsyncIterator[bytes]:
     """The body as it comes, with failures translated."""
-    async with failures():
+    with failures():
         async for chunk in response.aiter_stream():
             yield chunk
 
@@ -145,7 +145,7 @@ async def chunks_of(response: httpcore.Response) -> AsyncIterator[bytes]:
 async def read_bounded(response: httpcore.Response, most: int) -> bytes:
     """The whole body. Raises GuestError as soon as it is larger than `most` bytes."""
     content = bytearray()
-    async for chunk in response.aiter_stream():
+    async for chunk in chunks_of(response):
         content += chunk
         if len(content) > most:
             raise errors.GuestError(f"the guest's answer is larger than {most} bytes")
