@@ -6,6 +6,7 @@ Sandboxes outlive it."""
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import resource
@@ -62,12 +63,15 @@ def _run(settings: Settings, starter: Starter) -> int:
     with Home(settings.home) as home:
         home.lock()
         _raise_open_files()
+        faulthandler.enable()
         node_log = start_log(settings.home, settings.log_level, owns_stderr=settings.detach)
         try:
             return uvloop.run(_serve(settings, home, node_log, starter))
+        except ClocheError as error:
+            log.critical("failed", extra={"fields": {"code": error.code, "message": error.message}})
+            raise
         except Exception as error:
-            if not isinstance(error, ClocheError):
-                log.critical("crashed", exc_info=error)
+            log.critical("crashed", exc_info=error)
             raise
         finally:
             home.remove_socket()

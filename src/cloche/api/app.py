@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import defaultdict
@@ -20,7 +21,7 @@ from cloche.api.endpoint import Call, Endpoint, NodeControl, Raw
 from cloche.api.incoming import ClientGone, Incoming
 from cloche.api.replies import Json, Reply, failure
 from cloche.api.table import ENDPOINTS
-from cloche.model.errors import ClocheError, InvalidError, NotFoundError
+from cloche.model.errors import ClocheError, InvalidError, NodeUnreachableError, NotFoundError
 from cloche.service.services import Services
 
 API_VERSION = 1
@@ -131,6 +132,12 @@ class _Outer:
             await self._inner(scope, receive, send)
         except ClientGone:
             log.debug("client_gone", extra={"fields": {"request": exchange.id, "path": scope["path"]}})
+        except asyncio.CancelledError:
+            if exchange.status is None:
+                await failure(NodeUnreachableError("the node is leaving; ask again")).send(
+                    incoming, send, self._closing
+                )
+            raise
         except Exception as error:
             reply = failure(_known(error, scope, exchange))
             if exchange.status is None:

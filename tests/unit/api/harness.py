@@ -196,6 +196,8 @@ class Counter:
 class Served:
     """A running API: `ask` for whole answers, `stream` for the others."""
 
+    listener: Listener
+
     def __init__(self, services: OneSandbox, path: Path, node: Node, counter: Counter) -> None:
         self.services, self.path, self.node, self.counter = services, path, node, counter
         self.pool = httpcore.AsyncConnectionPool(uds=str(path))
@@ -231,6 +233,7 @@ async def serve(directory: Path) -> AsyncIterator[Served]:
         listening.listen()
         await listener.start(listening)
         served = Served(services, directory / "n.sock", node, counter)
+        served.listener = listener
         try:
             yield served
         finally:

@@ -335,3 +335,20 @@ def test_frames_are_checked_across_chunks() -> None:
     inspect(encode(Frame(STDOUT, 8, b"x"))[:-1])
     with pytest.raises(GuestError):
         inspect(b"")
+
+
+def test_a_request_that_is_cut_by_the_leaving_node_is_told_so(tmp_path: Path) -> None:
+    async def scene() -> bytes:
+        async with serve(tmp_path) as node:
+            process = (await node.ask("POST", f"{BOX}/processes", {"argv": ["sleep", "1000"]}))[1]
+            reader, writer = await connect(node)
+            await send_head(writer, "GET", f"{BOX}/processes/{process['id']}/wait?timeout_seconds=1000")
+            await node.counter.until(1)
+            await node.listener.stop(0.01)
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    answer = uvloop.run(scene())
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b'"code":"node_unreachable"' in answer
