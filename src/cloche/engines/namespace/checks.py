@@ -14,10 +14,6 @@ from cloche.engines.namespace.facts import Facts
 from cloche.model.errors import ClocheError
 from cloche.model.sandbox import SandboxSpec
 
-_UIDMAP_REMEDY = (
-    "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
-)
-
 
 async def run(facts: Facts, home: Path) -> list[Check]:
     """Never raises."""
@@ -74,7 +70,7 @@ def _ids(facts: Facts) -> Check:
         "one": (
             "degraded",
             "one id: user code has your own id on the host, and no other user exists inside",
-            _UIDMAP_REMEDY,
+            plan.SUBIDS_REMEDY,
         ),
     }
     status, summary, remedy = texts[facts.id_mode]
@@ -86,7 +82,7 @@ def _groups(facts: Facts) -> Check:
         return Check(
             id="namespace.cgroups", status="degraded",
             summary="no cgroup may be made: memory and cpu limits cannot be enforced, and pause is not possible",
-            remedy="run as root, or: systemd-run --user --scope -p Delegate=yes cloche …",
+            remedy=plan.DELEGATE_REMEDY,
         )  # fmt: skip
     held = ", ".join(sorted(plan.enforced_limits(facts)))
     return Check(

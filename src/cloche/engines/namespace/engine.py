@@ -1,4 +1,4 @@
-"""The namespace engine: a box of Linux namespaces around the guest, made by the launcher. No daemon, no root, no KVM."""
+"""The namespace engine: Linux namespaces around the guest, made by the launcher. No daemon, no root, no KVM."""
 
 from __future__ import annotations
 
@@ -49,9 +49,11 @@ class NamespaceEngine:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
 
     async def create(self, box: Box) -> None:
+        await asyncio.to_thread(_make_directories, box)
         await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box))
 
     async def start(self, box: Box) -> None:
+        await asyncio.to_thread(_make_directories, box)
         await asyncio.to_thread(_forget_last_run, Path(box.run_dir))
         saved = plan.saved_disk(box)
         restore = saved if os.path.exists(saved) else ""
@@ -106,7 +108,7 @@ class NamespaceEngine:
         if not box.engine_state.get("freezer"):
             raise UnavailableError(
                 "pausing needs a cgroup freezer, and this user may not make cgroups",
-                remedy="run Cloche as root or in a delegated cgroup (systemd-run --user -p Delegate=yes)",
+                remedy=plan.DELEGATE_REMEDY,
             )
         if await supervisor.ask(Path(box.run_dir), {"op": operation}) is None:
             raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
@@ -138,8 +140,8 @@ class NamespaceEngine:
         await end_all(run_dir)
         groups = [group["dir"] for group in box.engine_state.get("cgroups", [])]
         await asyncio.to_thread(_remove_groups, groups)
-        await asyncio.to_thread(shutil.rmtree, run_dir, True)
-        await asyncio.to_thread(_unlink, plan.saved_disk(box))
+        for directory in (run_dir, Path(box.state_dir)):
+            await asyncio.to_thread(shutil.rmtree, directory, True)
 
     async def sweep(self, known: frozenset[str]) -> list[str]:
         removed = []
@@ -184,6 +186,11 @@ def _is_frozen(box: Box) -> bool:
         return freezer["frozen"] in Path(freezer["state"]).read_text()
     except OSError:
         return False
+
+
+def _make_directories(box: Box) -> None:
+    for directory in (box.run_dir, box.state_dir):
+        Path(directory).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def _forget_last_run(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Everything that is to happen to make one box, as data. Pure: the launcher (guest/internal/box) executes it, and the two
+"""Everything that is to happen to make one box, as data. Pure: the launcher (guest/internal/box) executes it, and both
 agree field by field on guest/internal/box/plan.go."""
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from cloche.model.sandbox import Mount, SandboxSpec
 STATE_VERSION = 1
 #: host ids that distributions leave free (systemd's UIDS-GIDS: 0x70000000 and above are nobody's)
 RANGE_FIRST, RANGE_SIZE, RANGE_SLOTS = 0x70000000, 65536, 4095
+SUBIDS_REMEDY = (
+    "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+)
+DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes cloche …)"
 INODES_PER_MIB, MIN_INODES = 256, 16384
 
 #: harmless devices of the host that are bound one by one
-DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
-PROC_READ_ONLY = ["sys", "bus", "fs", "irq", "sysrq-trigger"]
-PROC_MASKED = ["kcore", "keys", "key-users", "kmsg", "kallsyms", "kpagecount", "kpageflags", "kpagecgroup", "latency_stats",
-               "timer_list", "sched_debug", "scsi", "acpi", "asound", "interrupts", "vmallocinfo", "slabinfo", "modules",
-               "config.gz", "mtrr", "dynamic_debug", "sysvipc", "iomem", "ioports"]  # fmt: skip
-#: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE: what the guest needs to serve
-#: files and start processes as other ids, over its own user namespace only
+DEVICES = "null zero full random urandom tty".split()
+PROC_READ_ONLY = "sys bus fs irq sysrq-trigger".split()
+PROC_MASKED = (
+    "kcore keys key-users kmsg kallsyms kpagecount kpageflags kpagecgroup latency_stats timer_list sched_debug scsi acpi "
+    "asound interrupts vmallocinfo slabinfo modules config.gz mtrr dynamic_debug sysvipc iomem ioports"
+).split()
+#: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE: what the guest needs to
+#: serve files and start processes as other ids, over its own user namespace only
 GUEST_CAPABILITIES = [0, 1, 3, 4, 5, 6, 7, 8, 10]
 _NOT_A_TARGET = ("/", "/proc", "/sys", "/dev", "/usr", "/etc", "/.cloche", "/bin", "/lib", "/lib64", "/sbin")
 
@@ -43,12 +48,14 @@ def engine_state(facts: Facts, home_tag: str, sandbox_id: str, spec: SandboxSpec
 
 
 def check_spec(facts: Facts, spec: SandboxSpec) -> None:
+    if spec.isolation not in (None, "namespace"):
+        raise UnavailableError(f"the namespace engine cannot give isolation {spec.isolation!r}")
     if spec.image != "host":
         raise UnavailableError(f"image {spec.image!r}: only the image `host` exists so far", remedy="leave --image out")
     if not facts.many_users and spec.user not in ("user", str(host.USER_ID)):
         raise NeedsSubuidError(
             f"user {spec.user!r} needs more than one user id, and an ordinary user can map only its own",
-            remedy="sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
+            remedy=SUBIDS_REMEDY,
         )
     for mount in spec.mounts:
         check_target(mount)
@@ -71,7 +78,7 @@ def refuse_unenforceable(spec: SandboxSpec, enforced: frozenset[str]) -> None:
     if missing:
         raise LimitUnenforceableError(
             f"the limit on {' and '.join(missing)} cannot be enforced here: this user may not make cgroups",
-            remedy="run Cloche as root, in a delegated cgroup (systemd-run --user -p Delegate=yes), or leave the limit out",
+            remedy=f"leave the limit out, or {DELEGATE_REMEDY}",
             limits=missing,
         )
 
@@ -148,7 +155,7 @@ def landlock(root: host.RootFilesystem, spec: SandboxSpec) -> dict[str, list[str
     """/usr, the binaries and host paths are only read; whatever is not named here can be read and run, not written."""
     read_only = {bind.target for bind in root.binds} | {"/usr", "/proc", "/sys", "/dev", "/.cloche"}
     top = {entry.path for entry in root.entries if entry.kind == "dir" and entry.path.count("/") == 1}
-    written = sorted(top - read_only) + ["/dev/shm", *sorted(m.target for m in spec.mounts if m.mode == "rw")]
+    written = [*sorted(top - read_only), "/dev/shm", *sorted(m.target for m in spec.mounts if m.mode == "rw")]  # noqa: S108
     return {"read": ["/"], "write": written, "device": ["/dev"], "change": ["/proc"]}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from cloche.model.errors import ClocheError, EngineError, InvalidError, NoSpaceError, UnavailableError
 
 _USERNS_REMEDY = (
-    "allow unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=65536 "
+    "allow unprivileged user namespaces: "
+    "sudo sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=65536 "
     "(Ubuntu 24.04 and later: kernel.apparmor_restrict_unprivileged_userns=0)"
 )
 _PROC_REMEDY = (

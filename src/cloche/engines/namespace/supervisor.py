@@ -141,14 +141,19 @@ async def wait_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, _settle, ended)
     try:
         await ended
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
         _Reaper.collect(pid)
+
+
+def _settle(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 async def kill(pid: int, run_dir: Path) -> None:
