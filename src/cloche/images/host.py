@@ -18,8 +18,8 @@ BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: links of a merged-/usr system, or real directories of an older one
 TOP_LEVEL = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
-#: parts of the host's /etc that programs in /usr need to start and that hold no secret. Each is shown only when everybody
-#: on the host may read it.
+#: parts of the host's /etc that programs in /usr need to start and that hold no secret. Each is shown only when
+#: everybody on the host may read it.
 ETC_SHOWN = (
     "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf",
     "pki/tls", "pki/ca-trust", "crypto-policies", "localtime", "timezone", "services", "protocols", "rpc", "mime.types",
@@ -28,12 +28,14 @@ ETC_SHOWN = (
     "nanorc", "ImageMagick-6", "R", "ghostscript",
 )  # fmt: skip
 
-_DIRECTORIES = (
-    ("/etc", 0o755), ("/etc/ssl", 0o755), ("/home", 0o755), (USER_HOME, 0o755), ("/root", 0o711), ("/tmp", 0o1777),
-    ("/var", 0o755), ("/var/tmp", 0o1777), ("/var/cache", 0o755), ("/var/lib", 0o755), ("/var/log", 0o755), ("/run", 0o755),
-    ("/run/lock", 0o1777), ("/opt", 0o755), ("/srv", 0o755), ("/mnt", 0o755), ("/media", 0o755), ("/proc", 0o555),
-    ("/sys", 0o555), ("/dev", 0o755), ("/usr", 0o755), ("/.cloche", 0o755),
-)  # fmt: skip
+_DIRECTORIES = {
+    **dict.fromkeys(("/etc", "/etc/ssl", "/home", USER_HOME, "/var", "/run", "/dev", "/usr", "/.cloche"), 0o755),
+    **dict.fromkeys(("/var/cache", "/var/lib", "/var/log", "/opt", "/srv", "/mnt", "/media"), 0o755),
+    **dict.fromkeys(("/tmp", "/var/tmp", "/run/lock"), 0o1777),
+    **dict.fromkeys(("/proc", "/sys"), 0o555),
+    # others may pass, or a host path below it could not be reached
+    "/root": 0o711,
+}
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def _covers(parent: str, child: str) -> bool:
 
 
 def _directories() -> list[Entry]:
-    return [Entry("dir", path, mode, *_owner(path)) for path, mode in _DIRECTORIES]
+    return [Entry("dir", path, mode, *_owner(path)) for path, mode in _DIRECTORIES.items()]
 
 
 def _owner(path: str) -> tuple[int, int]:
@@ -173,7 +175,7 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
         "/etc/group": f"root:x:0:\ntty:x:5:\nuser:x:{USER_ID}:\nnogroup:x:65534:\n",
         "/etc/hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
         "/etc/hostname": f"{hostname}\n",
-        "/etc/resolv.conf": "# there is no network: nobody answers here\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "/etc/resolv.conf": "# no network: nobody answers\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
         "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n"
         "protocols: files\nnetworks: files\n",
         "/etc/machine-id": f"{_machine_id(sandbox_id)}\n",

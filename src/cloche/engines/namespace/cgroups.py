@@ -203,8 +203,8 @@ def leftovers(layout: Layout | None, home_tag: str) -> list[str]:
 
 
 def remove(group: str) -> None:
-    """Kill what is left in a group and remove it, and the data directory's own when it was the last. Only groups that are
-    named by this module may be given."""
+    """Kill what is left in a group and remove it, and the data directory's own when it was the last. Only groups that
+    this module named may be given."""
     for _ in range(REMOVE_TRIES):
         for pid in _read(f"{group}/cgroup.procs").split():
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -25,12 +25,34 @@ DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --us
 INODES_PER_MIB, MIN_INODES = 256, 16384
 
 #: harmless devices of the host that are bound one by one
-DEVICES = "null zero full random urandom tty".split()
-PROC_READ_ONLY = "sys bus fs irq sysrq-trigger".split()
-PROC_MASKED = (
-    "kcore keys key-users kmsg kallsyms kpagecount kpageflags kpagecgroup latency_stats timer_list sched_debug scsi acpi "
-    "asound interrupts vmallocinfo slabinfo modules config.gz mtrr dynamic_debug sysvipc iomem ioports"
-).split()
+DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
+PROC_READ_ONLY = ["sys", "bus", "fs", "irq", "sysrq-trigger"]
+PROC_MASKED = [
+    "kcore",
+    "keys",
+    "key-users",
+    "kmsg",
+    "kallsyms",
+    "kpagecount",
+    "kpageflags",
+    "kpagecgroup",
+    "latency_stats",
+    "timer_list",
+    "sched_debug",
+    "scsi",
+    "acpi",
+    "asound",
+    "interrupts",
+    "vmallocinfo",
+    "slabinfo",
+    "modules",
+    "config.gz",
+    "mtrr",
+    "dynamic_debug",
+    "sysvipc",
+    "iomem",
+    "ioports",
+]
 #: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE: what the guest needs to
 #: serve files and start processes as other ids, over its own user namespace only
 GUEST_CAPABILITIES = [0, 1, 3, 4, 5, 6, 7, 8, 10]

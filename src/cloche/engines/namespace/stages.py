@@ -55,6 +55,7 @@ def _asked_path(stage: str, plan: dict[str, Any]) -> str | None:
 
 def cannot_run(program: Path, error: OSError) -> EngineError:
     return EngineError(
-        f"cannot run {program.name}: {error.strerror}", remedy="install Cloche again: pip install --force-reinstall cloche",
+        f"cannot run {program.name}: {error.strerror}",
+        remedy="install Cloche again: pip install --force-reinstall cloche",
         stage="launcher",
-    )  # fmt: skip
+    )

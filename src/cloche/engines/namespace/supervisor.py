@@ -1,7 +1,7 @@
 """Talks to the launchers that stay with each box: start one, ask it, and wait for its end.
 
-A supervisor is recognised by its control socket in a directory that only this user can enter and by the nonce that it wrote
-down, never by a pid alone."""
+A supervisor is recognised by its control socket in a directory that only this user can enter and by the nonce that it
+wrote down, never by a pid alone."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ MAX_REPLY_BYTES = 1 << 20
 
 
 async def launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """Make a box; the launcher's ready line. Raises EngineError (with the failed stage and its remedy) or NoSpaceError."""
+    """Make a box; the launcher's ready line. Raises EngineError (which stage failed and its remedy) or NoSpaceError."""
     return await asyncio.to_thread(_launch, launcher, plan)
 
 
 def _launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    # vfork and a new session: the supervisor must outlive this process and its terminal, and inherits nothing but pipes
+    # a session of its own: the supervisor must outlive this process and its terminal
     try:
         with open(Path(plan["run_dir"]) / "launcher.log", "ab") as log:
             process = subprocess.Popen(
-                [str(launcher), "supervise"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env={}, cwd="/",
+                [str(launcher), "supervise"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={},
+                cwd="/",
                 start_new_session=True,
-            )  # fmt: skip
+            )
     except OSError as error:
         raise stages.cannot_run(launcher, error) from error
     try:
@@ -122,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def is_supervisor(pid: int, run_dir: Path) -> bool:
-    """Whether that pid is a launcher that works in this run directory: its working directory cannot be forged by others."""
+    """Whether that pid is a launcher at work in this run directory, which nobody else can enter."""
     try:
         return os.path.samefile(f"/proc/{pid}/cwd", run_dir) and "cloche-launcher" in os.readlink(f"/proc/{pid}/exe")
     except OSError:
