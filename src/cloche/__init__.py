@@ -1,0 +1,88 @@
+"""Cloche runs code that nobody has reviewed, under glass.
+
+The public names of the SDK, imported on first use: `import cloche` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloche._version import __version__ as __version__
+    from cloche.model.errors import AlreadyExistsError as AlreadyExistsError
+    from cloche.model.errors import ClocheError as ClocheError
+    from cloche.model.errors import EngineError as EngineError
+    from cloche.model.errors import GuestError as GuestError
+    from cloche.model.errors import InvalidError as InvalidError
+    from cloche.model.errors import LimitHitError as LimitHitError
+    from cloche.model.errors import LimitUnenforceableError as LimitUnenforceableError
+    from cloche.model.errors import NeedsSubuidError as NeedsSubuidError
+    from cloche.model.errors import NodeUnreachableError as NodeUnreachableError
+    from cloche.model.errors import NoSpaceError as NoSpaceError
+    from cloche.model.errors import NotFoundError as NotFoundError
+    from cloche.model.errors import PermissionDeniedError as PermissionDeniedError
+    from cloche.model.errors import SandboxDeadError as SandboxDeadError
+    from cloche.model.errors import TimedOutError as TimedOutError
+    from cloche.model.errors import UnavailableError as UnavailableError
+    from cloche.model.errors import VersionMismatchError as VersionMismatchError
+    from cloche.model.errors import WrongStateError as WrongStateError
+    from cloche.model.events import SandboxStats as SandboxStats
+    from cloche.model.file import FileInfo as FileInfo
+    from cloche.model.file import WatchEvent as WatchEvent
+    from cloche.model.process import ProcessInfo as ProcessInfo
+    from cloche.model.process import PtySize as PtySize
+    from cloche.model.process import Usage as Usage
+    from cloche.model.sandbox import Mount as Mount
+    from cloche.sdk._async.node import AsyncNode as AsyncNode
+    from cloche.sdk._async.process import AsyncProcess as AsyncProcess
+    from cloche.sdk._async.sandbox import AsyncSandbox as AsyncSandbox
+    from cloche.sdk._sync.node import Node as Node
+    from cloche.sdk._sync.process import Process as Process
+    from cloche.sdk._sync.sandbox import Sandbox as Sandbox
+    from cloche.sdk.values import CommandFailedError as CommandFailedError
+    from cloche.sdk.values import CopyReport as CopyReport
+    from cloche.sdk.values import ExecResult as ExecResult
+    from cloche.sdk.values import Exited as Exited
+    from cloche.sdk.values import Gap as Gap
+    from cloche.sdk.values import Output as Output
+    from cloche.sdk.values import SandboxInfo as SandboxInfo
+
+_ERRORS = (
+    "AlreadyExistsError", "ClocheError", "EngineError", "GuestError", "InvalidError", "LimitHitError",
+    "LimitUnenforceableError", "NeedsSubuidError", "NoSpaceError", "NodeUnreachableError", "NotFoundError",
+    "PermissionDeniedError", "SandboxDeadError", "TimedOutError", "UnavailableError", "VersionMismatchError",
+    "WrongStateError",
+)
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(_ERRORS, "cloche.model.errors"),
+    **dict.fromkeys(("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo"),
+                    "cloche.sdk.values"),
+    **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),
+    **dict.fromkeys(("FileInfo", "WatchEvent"), "cloche.model.file"),
+    "SandboxStats": "cloche.model.events",
+    "Mount": "cloche.model.sandbox",
+    "AsyncNode": "cloche.sdk._async.node",
+    "AsyncProcess": "cloche.sdk._async.process",
+    "AsyncSandbox": "cloche.sdk._async.sandbox",
+    "Node": "cloche.sdk._sync.node",
+    "Process": "cloche.sdk._sync.process",
+    "Sandbox": "cloche.sdk._sync.sandbox",
+    "__version__": "cloche._version",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'cloche' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,236 @@
+# Made from ../_async/sandbox.py by scripts/generate_sync.py: edit there.
+"""One sandbox: made, found again, used and removed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+import msgspec
+
+from cloche.model.errors import ClocheError, NotFoundError
+from cloche.model.events import SandboxPage, SandboxStats
+from cloche.model.lifecycle import State
+from cloche.model.process import ProcessInfo, PtySize
+from cloche.sdk import options, wire
+from cloche.sdk._sync import bridge
+from cloche.sdk._sync.files import Files
+from cloche.sdk._sync.node import Node
+from cloche.sdk._sync.process import Process
+from cloche.sdk.collect import Collector
+from cloche.sdk.options import ProcessOptions, SandboxOptions
+from cloche.sdk.values import (
+    MAX_OUTPUT_BYTES,
+    CommandFailedError,
+    ExecResult,
+    Output,
+    ProcessEvent,
+    SandboxInfo,
+)
+
+Stdin = bytes | str | bridge.Chunks
+#: inside the class `list` is its own method
+ProcessInfos = list[ProcessInfo]
+
+
+class Sandbox:
+    """A place to run code that nobody has reviewed. As a context manager it is removed at the end.
+
+    Every call raises NotFoundError when it is gone, WrongStateError when its state forbids the call, SandboxDeadError
+    when it ends meanwhile, NodeUnreachableError when no node answers and none can be started."""
+
+    def __init__(self, node: Node, info: SandboxInfo) -> None:
+        self._node = node
+        self._transport = node.transport
+        self._info = info
+        self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
+        self.files = Files(node.transport, info.id)
+
+    @classmethod
+    def create(
+        cls, image: str = "host", *, home: str | None = None, session_env: Mapping[str, str] | None = None,
+        **sandbox: Unpack[SandboxOptions],
+    ) -> Sandbox:  # fmt: skip
+        """Make a sandbox and wait until it runs.
+
+        `session_env` is given to its processes and never stored; `home` is the node's data directory (default:
+        CLOCHE_HOME). Options: `name`, `engine`, `isolation`, `memory` and `disk` ("512m" or MiB), `cpus`, `pids`,
+        `open_files`, `env`, `labels`, `mounts` ("SRC:DST:ro" or Mount), `host_paths`, `hide`, `workdir`, `user`,
+        `hostname`, `ttl_seconds`, `idle_timeout_seconds`.
+
+        Raises InvalidError, AlreadyExistsError (the name), UnavailableError (engine, isolation or image),
+        LimitUnenforceableError (a limit that was given cannot be kept here), EngineError."""
+        spec = options.sandbox_spec(image, sandbox)
+        node = Node(home)
+        body = {**options.body(spec), "session": {"env": dict(session_env or {})}}
+        made = node.transport.ask("POST", "/v1/sandboxes", json=body)
+        return cls(node, wire.decode(made, SandboxInfo))
+
+    @classmethod
+    def from_id(cls, ref: str, *, home: str | None = None) -> Sandbox:
+        """Find one by id, name, or a unique beginning of its id. Raises NotFoundError, InvalidError (ambiguous)."""
+        node = Node(home)
+        found = node.transport.ask("GET", f"/v1/sandboxes/{wire.segment(ref)}")
+        return cls(node, wire.decode(found, SandboxInfo))
+
+    @classmethod
+    def list(
+        cls, *, labels: Mapping[str, str | None] | None = None, states: Sequence[State] = (), home: str | None = None
+    ) -> list[SandboxInfo]:
+        """All that match, oldest first. A label's value None: any value. No `states`: any state."""
+        node, found = Node(home), []
+        query: dict[str, Any] = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
+        while True:
+            page = wire.decode(node.transport.ask("GET", "/v1/sandboxes", query=query), SandboxPage)
+            found += page.sandboxes
+            if page.next_cursor is None:
+                return found
+            query["cursor"] = page.next_cursor
+
+    @property
+    def id(self) -> str:
+        return self._info.id
+
+    @property
+    def name(self) -> str | None:
+        return self._info.name
+
+    def info(self) -> SandboxInfo:
+        """What is known of it now."""
+        return self._told("GET", "")
+
+    def exec(
+        self, *argv: str, stdin: Stdin | None = None, on_stdout: bridge.Callback | None = None,
+        on_stderr: bridge.Callback | None = None, check: bool = False, max_output_bytes: int = MAX_OUTPUT_BYTES,
+        **process: Unpack[ProcessOptions],
+    ) -> ExecResult:  # fmt: skip
+        """Run a command to its end. A non-zero exit, a missing program and a limit that was hit are results.
+
+        Of each stream the first `max_output_bytes` are kept, and `truncated` says if there was more; callbacks see
+        everything. Options: `env`, `cwd`, `user`, `timeout_seconds`, `output_limit_bytes`, `tag`. When the caller is
+        interrupted the command is killed. Raises CommandFailedError with `check`, InvalidError."""
+        spec = options.process_spec(argv, process, stdin=stdin is not None)
+        run = Process.start(self._transport, self.id, spec, follow=True)
+        collector = Collector(max_output_bytes)
+        try:
+            with bridge.background(_feeding(run, stdin)):
+                for event in run.output():
+                    collector.take(event)
+                    _show(event, on_stdout, on_stderr)
+        except BaseException:
+            with contextlib.suppress(ClocheError):
+                run.kill()
+            raise
+        finally:
+            run.release()
+        result = collector.result(run.info)
+        if check and result.exit_code != 0:
+            raise CommandFailedError(argv, result)
+        return result
+
+    def spawn(
+        self, *argv: str, stdin: bool = False, pty: PtySize | None = None, **process: Unpack[ProcessOptions]
+    ) -> Process:
+        """Start a command and come back at once. With `stdin` it can be written to (a pty always can). Its output is
+        kept for whoever reads it, the newest 8 MiB per stream. Options as for `exec`."""
+        spec = options.process_spec(argv, process, stdin=stdin or pty is not None, pty=pty)
+        return Process.start(self._transport, self.id, spec, follow=False)
+
+    def pty(
+        self, *argv: str, rows: int = 24, cols: int = 80, **process: Unpack[ProcessOptions]
+    ) -> Process:
+        """Start a command (default: a login shell) on a terminal of its own."""
+        return self.spawn(*(argv or ("bash", "-l")), pty=PtySize(rows=rows, cols=cols), **process)
+
+    def processes(self) -> ProcessInfos:
+        """Those that run and the newest of those that have ended, the newest last."""
+        answer = wire.as_dict(self._transport.ask("GET", f"{self._path}/processes"))
+        return msgspec.convert(answer.get("processes", []), ProcessInfos)
+
+    def process(self, process_id: str, *, stdout_offset: int = 0, stderr_offset: int = 0) -> Process:
+        """Find a process again, to go on reading its output at these offsets. Raises NotFoundError."""
+        path = f"{self._path}/processes/{wire.segment(process_id)}"
+        found = Process(self._transport, self.id, wire.decode(self._transport.ask("GET", path), ProcessInfo))
+        found.seek(stdout_offset=stdout_offset, stderr_offset=stderr_offset)
+        return found
+
+    def logs(self, process_id: str | None = None, *, follow: bool = False) -> Iterator[ProcessEvent]:
+        """What a process wrote, as far as it is kept; without an id that of the newest. Raises NotFoundError."""
+        if process_id is None:
+            known = self.processes()
+            if not known:
+                raise NotFoundError(f"no process has run in {self.id}", remedy=f"cloche exec {self.id} -- …")
+            process_id = known[-1].id
+        found = self.process(process_id)
+        for event in found.output(follow=follow):
+            yield event
+
+    def start(self, *, session_env: Mapping[str, str] | None = None) -> SandboxInfo:
+        """Start it again, with the disk that `stop` kept where the engine keeps it."""
+        return self._told("POST", "/start", {"session": {"env": dict(session_env or {})}})
+
+    def stop(self, *, grace_seconds: float = 5.0) -> SandboxInfo:
+        """SIGTERM to all of its processes, SIGKILL after the grace."""
+        return self._told("POST", "/stop", {"grace_seconds": grace_seconds})
+
+    def kill(self) -> SandboxInfo:
+        """Stop it without any grace."""
+        return self.stop(grace_seconds=0)
+
+    def pause(self) -> SandboxInfo:
+        """Freeze its processes in memory. Raises UnavailableError where the engine cannot."""
+        return self._told("POST", "/pause", {})
+
+    def resume(self) -> SandboxInfo:
+        """Thaw what `pause` froze."""
+        return self._told("POST", "/resume", {})
+
+    def extend(self, ttl_seconds: float | None) -> SandboxInfo:
+        """Let it expire so many seconds from now, or never (None)."""
+        return self._told("POST", "/extend", {"ttl_seconds": ttl_seconds})
+
+    def stats(self) -> SandboxStats:
+        """What it uses now."""
+        return wire.decode(self._transport.ask("GET", f"{self._path}/stats"), SandboxStats)
+
+    def remove(self, *, force: bool = True) -> None:
+        """Take it away with everything in it. Without `force` WrongStateError while it lives."""
+        self._transport.ask("DELETE", self._path, query={"force": force})
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(NotFoundError):
+            self.remove()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    def _told(self, method: str, rest: str, body: object = None) -> SandboxInfo:
+        self._info = wire.decode(self._transport.ask(method, self._path + rest, json=body), SandboxInfo)
+        return self._info
+
+
+def _feeding(run: Process, stdin: Stdin | None) -> Any:
+    if stdin is None:
+        return None
+    whole = stdin.encode() if isinstance(stdin, str) else stdin
+    return lambda: run.feed(_pieces(whole) if isinstance(whole, bytes) else whole)
+
+
+def _pieces(data: bytes, size: int = 256 << 10) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def _show(
+    event: ProcessEvent, on_stdout: bridge.Callback | None, on_stderr: bridge.Callback | None
+) -> None:
+    if isinstance(event, Output):
+        callback = on_stdout if event.stream == "stdout" else on_stderr
+        if callback is not None:
+            bridge.call(callback, event.data)
