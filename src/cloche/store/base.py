@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 
+from cloche.model.errors import AlreadyExistsError, WrongStateError
 from cloche.model.events import Event, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
@@ -16,6 +17,11 @@ Operation = Literal["create", "start", "stop", "remove"]
 #: newest events kept of one sandbox, and of all
 EVENTS_PER_SANDBOX = 500
 EVENTS_TOTAL = 20_000
+
+#: most rows that an ambiguous prefix yields
+MAX_CANDIDATES = 16
+#: states in which no operation is under way
+RESTING: frozenset[State] = frozenset({"running", "paused", "suspended", "stopped"})
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +79,7 @@ class Store(Protocol):
         **changes: Unpack[Changes],
     ) -> SandboxRecord:
         """Compare and set. `intent` is written with it; without one, the sandbox's intents are cleared when `to` is a
-        state to rest in. Raises NotFoundError, or WrongStateError (`details["state"]`) and then changes nothing."""
+        state to rest in (RESTING). Raises NotFoundError or WrongStateError, and then changes nothing."""
 
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         """Remove the row and its intents; False when there was none. Events stay."""
@@ -91,3 +97,14 @@ class Store(Protocol):
     async def audit(self, limit: int = 1000) -> list[AuditLine]: ...
 
     async def close(self) -> None: ...
+
+
+def name_taken(record: SandboxRecord) -> AlreadyExistsError:
+    name = record.sandbox.name
+    return AlreadyExistsError(f"a sandbox named {name!r} exists already", remedy=f"cloche rm {name}", name=name)
+
+
+def wrong_state(record: SandboxRecord, from_states: frozenset[State]) -> WrongStateError:
+    sandbox = record.sandbox
+    wanted = " or ".join(sorted(from_states))
+    return WrongStateError(f"sandbox {sandbox.id} is {sandbox.state}, not {wanted}", state=sandbox.state)

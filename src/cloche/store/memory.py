@@ -1,0 +1,129 @@
+"""The store in memory, for tests: the same answers as SQLite's, and nothing kept."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import msgspec
+
+from cloche.model.errors import NotFoundError
+from cloche.model.events import Event, SandboxQuery
+from cloche.model.ids import is_id_prefix
+from cloche.model.lifecycle import State
+from cloche.model.sandbox import Sandbox, SandboxRecord
+from cloche.store.base import (
+    EVENTS_PER_SANDBOX,
+    EVENTS_TOTAL,
+    MAX_CANDIDATES,
+    RESTING,
+    AuditLine,
+    Changes,
+    Intent,
+    name_taken,
+    wrong_state,
+)
+
+
+class MemoryStore:
+    """No method gives way to another task, so each is one transaction."""
+
+    def __init__(self, *, events_per_sandbox: int = EVENTS_PER_SANDBOX, events_total: int = EVENTS_TOTAL) -> None:
+        self._records: dict[str, SandboxRecord] = {}
+        self._intents: list[Intent] = []
+        self._events: list[Event] = []
+        self._audit: list[AuditLine] = []
+        self._per_sandbox, self._total = events_per_sandbox, events_total
+
+    async def insert(self, record: SandboxRecord, intent: Intent) -> None:
+        if record.sandbox.id in self._records or self._named(record.sandbox):
+            raise name_taken(record)
+        self._records[record.sandbox.id] = record
+        self._intents.append(intent)
+
+    def _named(self, wanted: Sandbox) -> bool:
+        others = (record.sandbox for record in self._records.values())
+        same = ((other.project_id, other.name) == (wanted.project_id, wanted.name) for other in others)
+        return wanted.name is not None and any(same)
+
+    async def get(self, sandbox_id: str) -> SandboxRecord | None:
+        return self._records.get(sandbox_id)
+
+    async def find(self, project_id: str, ref: str) -> list[SandboxRecord]:
+        mine = [record for record in self._ordered() if record.sandbox.project_id == project_id]
+        exact = [record for record in mine if ref in (record.sandbox.id, record.sandbox.name)]
+        if exact or not is_id_prefix(ref):
+            return exact
+        return [record for record in mine if record.sandbox.id.startswith(ref)][:MAX_CANDIDATES]
+
+    async def select(self, project_id: str | None, query: SandboxQuery) -> list[SandboxRecord]:
+        mine = [record for record in self._ordered() if project_id in (None, record.sandbox.project_id)]
+        return [record for record in mine if _matches(record.sandbox, query)][: query.limit]
+
+    def _ordered(self) -> list[SandboxRecord]:
+        return sorted(self._records.values(), key=lambda record: record.sandbox.id)
+
+    async def transition(
+        self, sandbox_id: str, from_states: frozenset[State], to: State, *,
+        intent: Intent | None = None, event: Event | None = None, **changes: Unpack[Changes],
+    ) -> SandboxRecord:  # fmt: skip
+        before = self._records.get(sandbox_id)
+        if before is None:
+            raise NotFoundError(f"there is no sandbox {sandbox_id}")
+        if before.sandbox.state not in from_states:
+            raise wrong_state(before, from_states)
+        sandbox = msgspec.structs.replace(before.sandbox, state=to, **changes)
+        after = self._records[sandbox_id] = msgspec.structs.replace(before, sandbox=sandbox)
+        if intent is not None:
+            self._intents.append(intent)
+        elif to in RESTING:
+            self._forget_intents(sandbox_id)
+        if event is not None:
+            self._add(event)
+        return after
+
+    async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
+        gone = self._records.pop(sandbox_id, None) is not None
+        self._forget_intents(sandbox_id)
+        if gone and event is not None:
+            self._add(event)
+        return gone
+
+    def _forget_intents(self, sandbox_id: str) -> None:
+        self._intents = [intent for intent in self._intents if intent.sandbox_id != sandbox_id]
+
+    async def intents(self) -> list[Intent]:
+        return sorted(self._intents, key=lambda intent: intent.id)
+
+    async def add_event(self, event: Event) -> None:
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
+        events = sorted([*self._events, event], key=lambda known: known.id)
+        mine = [known.id for known in events if known.sandbox_id == event.sandbox_id]
+        dropped = set(mine[: -self._per_sandbox])
+        self._events = [known for known in events if known.id not in dropped][-self._total :]
+
+    async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
+        return [event for event in self._events if event.sandbox_id == sandbox_id][-limit:]
+
+    async def add_audit(self, line: AuditLine) -> None:
+        self._audit.append(line)
+
+    async def audit(self, limit: int = 1000) -> list[AuditLine]:
+        return self._audit[-limit:]
+
+    async def close(self) -> None:
+        return
+
+
+def _matches(sandbox: Sandbox, query: SandboxQuery) -> bool:
+    return (
+        sandbox.id > (query.cursor or "")
+        and query.name in (None, sandbox.name)
+        and (not query.states or sandbox.state in query.states)
+        and all(_labelled(sandbox, key, value) for key, value in query.labels.items())
+    )
+
+
+def _labelled(sandbox: Sandbox, key: str, value: str | None) -> bool:
+    return key in sandbox.labels and value in (None, sandbox.labels[key])

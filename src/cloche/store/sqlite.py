@@ -1,0 +1,179 @@
+"""The store in one SQLite file. One thread owns the connection, so the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+from cloche.model.errors import ClocheError, InvalidError, NoSpaceError
+from cloche.model.events import Event, SandboxQuery
+from cloche.model.lifecycle import State
+from cloche.model.sandbox import SandboxRecord
+from cloche.store import rows, statements
+from cloche.store.base import (
+    EVENTS_PER_SANDBOX,
+    EVENTS_TOTAL,
+    AuditLine,
+    Changes,
+    Intent,
+)
+from cloche.store.migrate import migrate
+
+T = TypeVar("T")
+P = ParamSpec("P")
+BUSY_TIMEOUT_SECONDS = 10.0
+_PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "temp_store = MEMORY", "trusted_schema = OFF")
+#: what SQLite says instead of "full" when its shared memory file cannot grow
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+
+
+class SqliteStore:
+    """`await SqliteStore.open(path)`; the file and its directory's rights are the caller's."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, *,
+        events_per_sandbox: int = EVENTS_PER_SANDBOX, events_total: int = EVENTS_TOTAL,
+    ) -> None:  # fmt: skip
+        self._connection = connection
+        self._thread = thread
+        self._per_sandbox, self._total = events_per_sandbox, events_total
+        self._until_prune = 0
+
+    @classmethod
+    async def open(cls, path: Path, **bounds: int) -> Self:
+        """Raises VersionMismatchError for a newer database, NoSpaceError on a full disk."""
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cloche-store")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(connection, thread, **bounds)
+
+    async def insert(self, record: SandboxRecord, intent: Intent) -> None:
+        await self._write(statements.insert, record, intent)
+
+    async def get(self, sandbox_id: str) -> SandboxRecord | None:
+        return await self._read(statements.get, sandbox_id)
+
+    async def find(self, project_id: str, ref: str) -> list[SandboxRecord]:
+        return await self._read(statements.find, project_id, ref)
+
+    async def select(self, project_id: str | None, query: SandboxQuery) -> list[SandboxRecord]:
+        return await self._read(statements.select, project_id, query)
+
+    async def transition(
+        self, sandbox_id: str, from_states: frozenset[State], to: State, *,
+        intent: Intent | None = None, event: Event | None = None, **changes: Unpack[Changes],
+    ) -> SandboxRecord:  # fmt: skip
+        return await self._write(self._transition, sandbox_id, from_states, to, intent, event, {**changes})
+
+    async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
+        return await self._write(self._delete, sandbox_id, event)
+
+    async def intents(self) -> list[Intent]:
+        return await self._read(statements.intents)
+
+    async def add_event(self, event: Event) -> None:
+        await self._write(self._add_event, event)
+
+    async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
+        return await self._read(statements.events, sandbox_id, limit)
+
+    async def add_audit(self, line: AuditLine) -> None:
+        fields = rows.of_audit(line)
+        await self._write(lambda db: db.execute(rows.insertion("audit", fields), fields))
+
+    async def audit(self, limit: int = 1000) -> list[AuditLine]:
+        return await self._read(statements.audit, limit)
+
+    async def close(self) -> None:
+        await self._submit(self._connection.close)
+        self._thread.shutdown(wait=False)
+
+    def _transition(
+        self, db: sqlite3.Connection, sandbox_id: str, from_states: frozenset[State], to: State,
+        intent: Intent | None, event: Event | None, changes: dict[str, object],
+    ) -> SandboxRecord:  # fmt: skip
+        moved = statements.transition(db, sandbox_id, from_states, to, intent, changes)
+        if event is not None:
+            self._add_event(db, event)
+        return moved
+
+    def _delete(self, db: sqlite3.Connection, sandbox_id: str, event: Event | None) -> bool:
+        gone = statements.delete(db, sandbox_id)
+        if gone and event is not None:
+            self._add_event(db, event)
+        return gone
+
+    def _add_event(self, db: sqlite3.Connection, event: Event) -> None:
+        statements.record_event(db, event)
+        newest = "SELECT id FROM events WHERE sandbox_id = :sandbox ORDER BY id DESC LIMIT 1 OFFSET :keep"
+        db.execute(f"DELETE FROM events WHERE sandbox_id = :sandbox AND id <= ({newest})",  # noqa: S608
+                   {"sandbox": event.sandbox_id, "keep": self._per_sandbox})  # fmt: skip
+        self._until_prune -= 1
+        if self._until_prune < 0:
+            # finding the oldest to keep walks over all that are kept: not for every event
+            self._until_prune = self._total // 64
+            newest = "SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?"
+            db.execute(f"DELETE FROM events WHERE id <= ({newest})", (self._total,))  # noqa: S608
+
+    async def _read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kw: P.kwargs) -> T:
+        return await self._submit(work, self._connection, *args, **kw)
+
+    async def _write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kw: P.kwargs) -> T:
+        return await self._submit(_in_transaction, work, self._connection, *args, **kw)
+
+    async def _submit(self, work: Callable[..., T], *args: Any, **kw: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _translated(work, *args, **kw))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _failures():
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _translated(work: Callable[..., T], *args: Any, **kw: Any) -> T:
+    with _failures():
+        return work(*args, **kw)
+
+
+def _in_transaction(work: Callable[..., T], db: sqlite3.Connection, *args: Any, **kw: Any) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        done = work(db, *args, **kw)
+        db.execute("COMMIT")
+    except BaseException:
+        # a full disk may have rolled it back already
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return done
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"text that cannot be stored: {error.reason}") from error
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
+            raise NoSpaceError("no room for Cloche's database", remedy="free some space under CLOCHE_HOME") from error
+        raise ClocheError(f"the database failed: {error}", remedy="cloche doctor") from error

@@ -1,0 +1,110 @@
+"""The SQL of the store: each function is the inside of one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from cloche.model.errors import NotFoundError
+from cloche.model.events import Event, SandboxQuery
+from cloche.model.ids import is_id_prefix
+from cloche.model.lifecycle import State
+from cloche.model.sandbox import SandboxRecord
+from cloche.store import rows
+from cloche.store.base import MAX_CANDIDATES, RESTING, AuditLine, Intent, name_taken, wrong_state
+
+
+def insert(db: sqlite3.Connection, record: SandboxRecord, intent: Intent) -> None:
+    fields = rows.of_record(record)
+    try:
+        db.execute(rows.insertion("sandboxes", fields), fields)
+    except sqlite3.IntegrityError as error:
+        raise name_taken(record) from error
+    _put_intent(db, intent)
+
+
+def _put_intent(db: sqlite3.Connection, intent: Intent) -> None:
+    fields = rows.of_intent(intent)
+    db.execute(rows.insertion("intents", fields), fields)
+
+
+def get(db: sqlite3.Connection, sandbox_id: str) -> SandboxRecord | None:
+    row = db.execute("SELECT * FROM sandboxes WHERE id = ?", (sandbox_id,)).fetchone()
+    return None if row is None else rows.to_record(row)
+
+
+def find(db: sqlite3.Connection, project_id: str, ref: str) -> list[SandboxRecord]:
+    exact = "SELECT * FROM sandboxes WHERE project_id = ? AND (id = ? OR name = ?)"
+    found = db.execute(exact, (project_id, ref, ref)).fetchall()
+    if not found and is_id_prefix(ref):
+        begins = "SELECT * FROM sandboxes WHERE project_id = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?"
+        found = db.execute(begins, (project_id, ref, ref + "\x7f", MAX_CANDIDATES)).fetchall()
+    return [rows.to_record(row) for row in found]
+
+
+def select(db: sqlite3.Connection, project_id: str | None, query: SandboxQuery) -> list[SandboxRecord]:
+    wheres, values = _conditions(project_id, query)
+    sql = f"SELECT * FROM sandboxes WHERE {' AND '.join(wheres)} ORDER BY id LIMIT ?"  # noqa: S608
+    return [rows.to_record(row) for row in db.execute(sql, (*values, query.limit))]
+
+
+def _conditions(project_id: str | None, query: SandboxQuery) -> tuple[list[str], list[object]]:
+    wheres: list[str] = ["id > ?"]
+    values: list[object] = [query.cursor or ""]
+    for column, wanted in (("project_id", project_id), ("name", query.name)):
+        if wanted is not None:
+            wheres.append(f"{column} = ?")
+            values.append(wanted)
+    if query.states:
+        wheres.append(f"state IN ({', '.join('?' * len(query.states))})")
+        values += sorted(query.states)
+    for key, value in query.labels.items():
+        also = "" if value is None else " AND value = ?"
+        wheres.append(f"EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ?{also})")  # noqa: S608
+        values += [key] if value is None else [key, value]
+    return wheres, values
+
+
+def transition(
+    db: sqlite3.Connection, sandbox_id: str, from_states: frozenset[State], to: State, intent: Intent | None,
+    changes: dict[str, object],
+) -> SandboxRecord:  # fmt: skip
+    before = get(db, sandbox_id)
+    if before is None:
+        raise NotFoundError(f"there is no sandbox {sandbox_id}")
+    if before.sandbox.state not in from_states:
+        raise wrong_state(before, from_states)
+    fields = {"state": to, **changes}
+    sets = ", ".join(f"{column} = :{column}" for column in fields)
+    db.execute(f"UPDATE sandboxes SET {sets} WHERE id = :id", {**fields, "id": sandbox_id})  # noqa: S608
+    if intent is not None:
+        _put_intent(db, intent)
+    elif to in RESTING:
+        db.execute("DELETE FROM intents WHERE sandbox_id = ?", (sandbox_id,))
+    after = get(db, sandbox_id)
+    assert after is not None
+    return after
+
+
+def delete(db: sqlite3.Connection, sandbox_id: str) -> bool:
+    gone = db.execute("DELETE FROM sandboxes WHERE id = ?", (sandbox_id,)).rowcount > 0
+    db.execute("DELETE FROM intents WHERE sandbox_id = ?", (sandbox_id,))
+    return gone
+
+
+def record_event(db: sqlite3.Connection, event: Event) -> None:
+    fields = rows.of_event(event)
+    db.execute(rows.insertion("events", fields), fields)
+
+
+def intents(db: sqlite3.Connection) -> list[Intent]:
+    return [rows.to_intent(row) for row in db.execute("SELECT * FROM intents ORDER BY id")]
+
+
+def events(db: sqlite3.Connection, sandbox_id: str, limit: int) -> list[Event]:
+    newest = db.execute("SELECT * FROM events WHERE sandbox_id = ? ORDER BY id DESC LIMIT ?", (sandbox_id, limit))
+    return [rows.to_event(row) for row in newest][::-1]
+
+
+def audit(db: sqlite3.Connection, limit: int) -> list[AuditLine]:
+    newest = db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ?", (limit,))
+    return [rows.to_audit(row) for row in newest][::-1]
