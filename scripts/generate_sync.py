@@ -1,4 +1,6 @@
-"""Write the blocking half of the SDK from its async half, token by token: `python scripts/generate_sync.py [--check]`."""
+"""Write the blocking half of the SDK from its async half, token by token.
+
+`python scripts/generate_sync.py` writes, with `--check` it only says what is stale."""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 
 SDK = Path(__file__).resolve().parents[1] / "src" / "cloche" / "sdk"
 BY_HAND = frozenset({"__init__.py", "bridge.py"})
-HEADER = "# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n"
+HEADER = "# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n# ruff: noqa: C416, UP028\n"
 
 NAMES = {
     "_async": "_sync",

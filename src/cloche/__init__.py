@@ -70,7 +70,7 @@ _HOMES: dict[str, str] = {
     "__version__": "cloche._version",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

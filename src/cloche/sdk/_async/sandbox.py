@@ -80,7 +80,8 @@ class AsyncSandbox:
     ) -> list[SandboxInfo]:
         """All that match, oldest first. A label's value None: any value. No `states`: any state."""
         node, found = AsyncNode(home), []
-        query: dict[str, Any] = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
+        wanted = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
+        query: dict[str, Any] = dict(wanted)
         while True:
             page = wire.decode(await node.transport.ask("GET", "/v1/sandboxes", query=query), SandboxPage)
             found += page.sandboxes

@@ -1,4 +1,5 @@
 # Made from ../_async/sandbox.py by scripts/generate_sync.py: edit there.
+# ruff: noqa: UP028
 """One sandbox: made, found again, used and removed."""
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Sandbox:
     ) -> list[SandboxInfo]:
         """All that match, oldest first. A label's value None: any value. No `states`: any state."""
         node, found = Node(home), []
-        query: dict[str, Any] = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
+        wanted = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
+        query: dict[str, Any] = dict(wanted)
         while True:
             page = wire.decode(node.transport.ask("GET", "/v1/sandboxes", query=query), SandboxPage)
             found += page.sandboxes

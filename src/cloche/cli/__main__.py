@@ -1,0 +1,5 @@
+"""`python -m cloche.cli`."""
+
+from cloche.cli.main import main
+
+main()

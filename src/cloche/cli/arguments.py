@@ -1,0 +1,105 @@
+"""Flags that several commands have, and the values that they become."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from cloche.model.errors import InvalidError, UnavailableError
+from cloche.model.limits import parse_duration_seconds, parse_size_mib
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: options behind the first argument belong to the command that is run
+COMMAND_CONTEXT = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration_seconds(str(value))
+        except InvalidError as error:
+            self.fail(error.message, param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A size, as MiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size_mib(str(value))
+        except InvalidError as error:
+            self.fail(error.message, param, ctx)
+
+
+DURATION = Duration()
+SIZE = Size()
+
+_SANDBOX = [
+    click.option("--image", default="host", show_default=True, help="OCI image, or `host`: this machine's /usr."),
+    click.option("--engine", default="auto", show_default=True, help="Which engine; auto takes the strongest."),
+    click.option("--isolation", type=click.Choice(["vm", "gvisor", "namespace", "container"]),
+                 help="The level that must be met, or nothing is made."),
+    click.option("--memory", type=SIZE, help="Memory, such as 512m."),
+    click.option("--cpus", type=float, help="CPUs, such as 0.5."),
+    click.option("--disk", type=SIZE, help="What may be written, such as 1g."),
+    click.option("--pids", type=int, help="How many processes and threads."),
+    click.option("--net", metavar="POLICY", help="Network policy: none."),
+    click.option("-e", "--env", multiple=True, metavar="K[=V]", help="Environment; without a value the host's."),
+    click.option("-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside."),
+    click.option("--name", help="A name, unique among the living."),
+    click.option("-l", "--label", multiple=True, metavar="K[=V]", help="A label to find it by."),
+    click.option("--host-path", multiple=True, metavar="DIR", help="Show a host directory read-only at the same path."),
+    click.option("--hide", multiple=True, metavar="PATH", help="Hide a path that the host image would show."),
+    click.option("--ttl", type=DURATION, help="Expire after, such as 1h."),
+    click.option("--idle-timeout", type=DURATION, help="Expire when unused for so long."),
+]
+
+
+def sandbox_flags(function: F) -> F:
+    """The flags of `run` and `create` that describe the sandbox."""
+    for option in reversed(_SANDBOX):
+        function = option(function)
+    return function
+
+
+def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take those flags out of `given` → image and options of `Sandbox.create`. Raises InvalidError, UnavailableError."""
+    net = given.pop("net")
+    if net not in (None, "none"):
+        raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="leave --net out, or --net none")
+    same = {name: given.pop(name) for name in ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")}
+    return {
+        **same, "env": environment(given.pop("env")), "mounts": given.pop("volume"), "labels": pairs(given.pop("label")),
+        "host_paths": given.pop("host_path"), "hide": given.pop("hide"), "ttl_seconds": given.pop("ttl"),
+        "idle_timeout_seconds": given.pop("idle_timeout"),
+    }
+
+
+def environment(given: Sequence[str]) -> dict[str, str]:
+    """K=V as it is; K alone takes the host's value and is left out when the host has none."""
+    named = {entry.partition("=")[0]: entry for entry in given}
+    return {name: entry.partition("=")[2] if "=" in entry else os.environ[name]
+            for name, entry in named.items() if "=" in entry or name in os.environ}
+
+
+def pairs(given: Sequence[str]) -> dict[str, str]:
+    """Labels to set: a missing value is empty."""
+    return {key: value for key, _, value in (entry.partition("=") for entry in given)}
+
+
+def filters(given: Sequence[str]) -> dict[str, str | None]:
+    """Labels to look for: a missing value is any."""
+    return {entry.partition("=")[0]: entry.partition("=")[2] if "=" in entry else None for entry in given}

@@ -1,0 +1,57 @@
+"""`cloche node`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cloche.cli import arguments, render
+from cloche.sdk._sync.node import Node
+from cloche.sdk.launch import default_home, listens, node_environment
+
+
+@click.group("node")
+def command() -> None:
+    """The node that owns the sandboxes. It starts by itself when a command needs it, and leaves when it is idle."""
+
+
+@command.command("status")
+@arguments.json_flag
+def status(as_json: bool) -> int:
+    """Whether it runs; does not start it. Exits with 1 when it does not."""
+    home = Path(os.path.abspath(default_home()))
+    if not listens(home):
+        render.print_json({"status": "stopped", "home": str(home)}) if as_json else render.write(
+            f"not running ({render.clean(home)})\n")
+        return 1
+    health = Node(home).health()
+    if as_json:
+        render.print_json(health)
+    else:
+        render.write("".join(f"{key}: {render.clean(value)}\n" for key, value in health.items()))
+    return 0
+
+
+@command.command("stop")
+@click.option("--stop-sandboxes", is_flag=True, help="Stop what it owns too; otherwise the next node adopts it.")
+@arguments.json_flag
+def stop(stop_sandboxes: bool, as_json: bool) -> int:
+    """Ask it to leave. Sandboxes go on unless told otherwise."""
+    home = Path(os.path.abspath(default_home()))
+    running = listens(home)
+    if running:
+        Node(home).shutdown(stop_sandboxes=stop_sandboxes)
+    if as_json:
+        render.print_json({"was_running": running})
+    return 0
+
+
+@command.command("run")
+def run() -> None:
+    """Run it in the foreground, in place of this program."""
+    environment = node_environment(os.environ)
+    home = str(os.path.abspath(default_home()))
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "cloche.node", "--home", home], environment)

@@ -1,0 +1,44 @@
+"""How a failure is told: what and why, then what mends it; a traceback only with CLOCHE_DEBUG=1."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from cloche.cli.render import clean
+from cloche.model.errors import ClocheError
+
+FAILED = ClocheError.exit_status
+
+
+def say(text: str) -> None:
+    """A line to stderr; nobody reading it is no failure."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def report(error: Exception) -> int:
+    """Tell of `error` on stderr → the exit status."""
+    if os.environ.get("CLOCHE_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, ClocheError):
+        return _tell(error.message, error.remedy, error.exit_status)
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        remedy = f"{context.command_path} --help" if context is not None else None
+        return _tell(error.format_message(), remedy, FAILED)
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _tell(f"unexpected failure: {message}", "CLOCHE_DEBUG=1 shows where", FAILED)
+
+
+def _tell(message: str, remedy: str | None, status: int) -> int:
+    say(f"cloche: {clean(message)}")
+    if remedy:
+        say(f"  try: {clean(remedy)}")
+    return status

@@ -1,0 +1,90 @@
+"""Signals that the command line gets: handed to the process inside, or turned into an orderly way out."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cloche.model.errors import ClocheError
+from cloche.sdk._sync.process import Process
+
+#: after so many Ctrl-C the command has had its chance
+PATIENCE = 3
+
+
+class Ended(BaseException):
+    """A signal asks this program to end. Not an Exception, so that nothing but the way out handles it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+
+
+@contextmanager
+def orderly() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the program instead of ending it where it stands."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _end) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Nothing but SIGKILL interrupts what removes a sandbox; a second Ctrl-C still ends a wait that hangs."""
+    presses: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        presses.append(number)
+        if len(presses) > 1:
+            raise Ended(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def forwarded(process: Process, numbers: tuple[int, ...]) -> Iterator[None]:
+    """Hand these signals to the process. The handler only notes them: it interrupts code that holds locks."""
+    waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    presses: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        presses.append(number)
+        if len(presses) > PATIENCE:
+            raise Ended(number)
+        waiting.put(number)
+
+    before = {number: signal.signal(number, note) for number in numbers}
+    sender = threading.Thread(target=_send, args=(process, waiting), daemon=True, name="cloche-signals")
+    sender.start()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        waiting.put(None)
+
+
+def _send(process: Process, waiting: queue.SimpleQueue[int | None]) -> None:
+    while (number := waiting.get()) is not None:
+        try:
+            process.signal(number)
+        except ClocheError:
+            pass
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Ended(number)

@@ -1,0 +1,103 @@
+"""The command `cloche`: which commands there are, and how anything that goes wrong is told.
+
+Only click is imported here; a command's own file, and the SDK with it, when it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cloche._version import __version__
+from cloche.cli import failure
+
+#: name → what `cloche --help` says of it, so that help imports no command
+COMMANDS = {
+    "run": "Run a command in a new sandbox, then remove the sandbox.",
+    "create": "Make a sandbox and leave it running.",
+    "ls": "List sandboxes.",
+    "inspect": "Show everything that is known of sandboxes.",
+    "exec": "Run a command in a running sandbox.",
+    "cp": "Copy files and trees between host and sandbox.",
+    "logs": "Show what processes wrote, or the node's log.",
+    "stop": "Stop sandboxes.",
+    "start": "Start stopped sandboxes.",
+    "pause": "Freeze sandboxes in memory.",
+    "resume": "Thaw paused sandboxes.",
+    "extend": "Move the time at which sandboxes expire.",
+    "rm": "Remove sandboxes.",
+    "doctor": "Say what this machine can do, and how to make it do more.",
+    "node": "The node that owns the sandboxes.",
+}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports a command's file when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = import_module(f"cloche.cli.commands.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="cloche", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run code that nobody has reviewed, under glass.
+
+    \b
+    cloche run -- python3 -c "print(6 * 7)"
+    """
+
+
+def main() -> None:
+    """Run, and exit with the status that DESIGN promises: the command's own, or 125 when Cloche failed."""
+    status = _guarded()
+    _flush()
+    # threads that wait for input must not keep a finished command alive
+    os._exit(status)
+
+
+def _guarded() -> int:
+    try:
+        result: Any = cli.main(standalone_mode=False, prog_name="cloche")
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+    except Exception as error:
+        return failure.report(error)
+    except BaseException as ended:
+        status = getattr(ended, "status", None)
+        if not isinstance(status, int):
+            raise
+        return status
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+if __name__ == "__main__":
+    main()

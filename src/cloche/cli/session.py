@@ -1,0 +1,98 @@
+"""Session files: what one start of a sandbox is given and nobody stores."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from cloche.model.errors import InvalidError, NotFoundError, UnavailableError
+
+MAX_BYTES = 1 << 20
+_KEYS = {"": ("name", "env", "egress"), "egress.": ("default", "rules"), "egress.rules.": ("domain", "action")}
+_ACTIONS = ("allow", "deny")
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    name: str | None = None
+    env: dict[str, str] = {}
+
+
+def load(path: str) -> Session:
+    """Read a session file. Raises NotFoundError, InvalidError naming what is wrong, UnavailableError for egress rules."""
+    import yaml
+
+    try:
+        with open(path, "rb") as file:
+            parsed = yaml.safe_load(file.read(MAX_BYTES))
+    except OSError as error:
+        raise NotFoundError(f"cannot read session file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InvalidError(f"session file {path} is no YAML: {' '.join(str(error).split())}") from error
+    try:
+        return parse(parsed if parsed is not None else {})
+    except InvalidError as error:
+        raise InvalidError(f"session file {path}: {error.message}", field=error.details.get("field")) from error
+
+
+def parse(value: object) -> Session:
+    """A session from what the YAML says."""
+    found = _mapping(value, "")
+    name = found.get("name")
+    if name is not None and not isinstance(name, str):
+        raise InvalidError("name must be text", field="name")
+    _check_egress(found.get("egress"))
+    return Session(name=name, env=_env(found.get("env")))
+
+
+def _env(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidError("env must map names to values", field="env")
+    return {_env_name(key): _env_value(key, item) for key, item in value.items()}
+
+
+def _env_name(key: object) -> str:
+    if not isinstance(key, str) or not re.fullmatch(r"[^=\0]+", key):
+        raise InvalidError(f"{key!r} cannot name an environment variable", field="env")
+    return key
+
+
+def _env_value(key: object, item: object) -> str:
+    # YAML reads yes, 1.10 and 007 as other things than what was written; only text and whole numbers are safe
+    if isinstance(item, bool) or not isinstance(item, str | int):
+        raise InvalidError(f"env.{key} must be text: put it in quotes", field=f"env.{key}")
+    return str(item)
+
+
+def _check_egress(value: object) -> None:
+    if value is None:
+        return
+    egress = _mapping(value, "egress.")
+    default = egress.get("default", "deny")
+    rules = egress.get("rules") or []
+    if default not in _ACTIONS:
+        raise InvalidError(f"egress.default must be allow or deny, not {default!r}", field="egress.default")
+    if not isinstance(rules, list):
+        raise InvalidError("egress.rules must be a list", field="egress.rules")
+    for rule in rules:
+        _check_rule(_mapping(rule, "egress.rules."))
+    if default != "deny" or rules:
+        raise UnavailableError("egress is not built yet: a sandbox has no network at all",
+                               remedy="leave egress out, or say only `default: deny`")
+
+
+def _check_rule(rule: dict[str, Any]) -> None:
+    if not isinstance(rule.get("domain"), str) or rule.get("action") not in _ACTIONS:
+        raise InvalidError("a rule is `{domain: NAME, action: allow|deny}`", field="egress.rules")
+
+
+def _mapping(value: object, prefix: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidError(f"{prefix.rstrip('.') or 'it'} must be a mapping", field=prefix.rstrip(".") or None)
+    for key in value:
+        if key not in _KEYS[prefix]:
+            raise InvalidError(f"unknown key {prefix}{key} (there are {', '.join(_KEYS[prefix])})", field=f"{prefix}{key}")
+    return value
