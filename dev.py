@@ -37,7 +37,11 @@ STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
 APT_FOR_TESTS = {"newuidmap": "uidmap"}
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
-PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
+PRINTED = {
+    "spec/openapi.json": ["-m", "cloche.api.openapi"],
+    "docs/cli.md": ["scripts/generate_reference.py", "cli"],
+    "docs/sdk.md": ["scripts/generate_reference.py", "sdk"],
+}
 WRITTEN = [["scripts/generate_sync.py"]]
 DEMO = """
 import os, socket

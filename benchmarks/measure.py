@@ -62,7 +62,7 @@ def _ready(
             action = stack.enter_context(contestant.prepare())
             for _ in range(warmups):
                 action()
-        except (Unavailable, WrongResult, OSError) as error:
+        except Exception as error:  # whatever keeps one from taking part, the others go on
             contestant.unavailable = str(error)
         else:
             yield contestant, action

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
+import json
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +20,7 @@ COMMAND = Path(sys.executable).parent / "cloche"
 def ours() -> list[Contestant]:
     return [
         Contestant("cloche run -- true", "one command", _run),
+        Contestant("bare launcher, true", "one command", _launcher),
         Contestant("cloche --help", "command line", _help),
         Contestant("python3 -c pass (its floor)", "command line", _python),
         Contestant("create, exec true, remove", "SDK, node warm", _create_exec_remove),
@@ -75,3 +81,29 @@ def _files() -> Iterator[Action]:
 def _expect_success(exit_code: int | None) -> None:
     if exit_code:
         raise WrongResult(f"true ended with {exit_code}")
+
+
+@contextlib.contextmanager
+def _launcher() -> Iterator[Action]:
+    """The launcher alone, with the plan of a real sandbox but `true` in the guest's place."""
+    from cloche.engines.base import Box
+    from cloche.engines.namespace import plan
+    from cloche.engines.namespace.engine import NamespaceEngine
+    from cloche.model.sandbox import SandboxSpec
+
+    with tempfile.TemporaryDirectory(prefix="cloche-bench-") as directory:
+        engine, spec, sandbox_id = NamespaceEngine(Path(directory)), SandboxSpec(), "sb_" + "0" * 26
+        state = engine.plan(sandbox_id, spec)
+        box = Box(sandbox_id=sandbox_id, spec=spec, run_dir=directory, state_dir=directory, engine_state=state)
+        text = json.dumps(plan.launcher_plan(dataclasses.replace(engine.facts, guest=Path("/usr/bin/true")), box))
+        try:
+            yield lambda: _supervise(engine.facts.launcher, text)
+        finally:
+            asyncio.run(engine.remove(box))
+
+
+def _supervise(launcher: Path, plan: str) -> None:
+    argv = [str(launcher), "supervise"]
+    done = subprocess.run(argv, input=plan, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=10)
+    if not json.loads(done.stdout).get("ok"):
+        raise WrongResult(f"the launcher said {done.stdout[:200]}")

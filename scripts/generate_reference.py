@@ -78,10 +78,25 @@ def _member(kind: type[Any], name: str, member: object) -> Iterator[str]:
     yield inspect.getdoc(plain) or ""
 
 
+class _Bare:
+    """Shows an annotation as it was written, whatever quotes a Python version puts around strings."""
+
+    def __init__(self, text: object) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return str(self._text)
+
+
 def _signature(function: Any) -> str:
-    signature = inspect.signature(function)
-    shown = [value for key, value in signature.parameters.items() if key not in ("self", "cls")]
-    return str(signature.replace(parameters=shown)).replace("'", "")
+    found = inspect.signature(function)
+    shown = [_unquoted(value) for key, value in found.parameters.items() if key not in ("self", "cls")]
+    return str(found.replace(parameters=shown, return_annotation=_Bare(found.return_annotation)))
+
+
+def _unquoted(parameter: inspect.Parameter) -> inspect.Parameter:
+    bare = parameter.annotation is inspect.Parameter.empty
+    return parameter if bare else parameter.replace(annotation=_Bare(parameter.annotation))
 
 
 def _error(kind: type[Any]) -> Iterator[str]:
