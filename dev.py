@@ -57,16 +57,14 @@ def demo(arguments: list[str]) -> int:
     with private_home():
         print(f"$ cloche run -- python3 -c '{DEMO.strip()}'\n", flush=True)
         code = tool("cloche", "run", "--", "python3", "-c", DEMO)
-        doctor = subprocess.run([VENV / "bin" / "cloche", "doctor", "--json"], stdout=subprocess.PIPE)
         if code == 0:
-            print(
-                f"\nIt ran in a fresh sandbox, made by the engine {isolation(doctor.stdout)!r} and gone again by now."
-            )
+            print(f"\nIt ran in a fresh sandbox, made by the engine {isolation()!r} and gone again by now.")
     return code
 
 
-def isolation(doctor: bytes) -> str:
-    return str(json.loads(doctor).get("auto"))
+def isolation() -> str:
+    doctor = subprocess.run([VENV / "bin" / "cloche", "doctor", "--json"], stdout=subprocess.PIPE)
+    return str(json.loads(doctor.stdout).get("auto"))
 
 
 def test(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ GOARCH = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm
 WHEEL_TAG = {"amd64": "py3-none-manylinux_2_17_x86_64", "arm64": "py3-none-manylinux_2_17_aarch64"}
 
 
-class BuildHook(BuildHookInterface):  # type: ignore[misc, unused-ignore]
+class BuildHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore]
     PLUGIN_NAME = "custom"
     _built: tempfile.TemporaryDirectory[str] | None = None
 
