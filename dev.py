@@ -134,9 +134,10 @@ def setup(arguments: list[str]) -> int:
 def generate(arguments: list[str]) -> int:
     """Write the generated files anew."""
     install("dev")
-    for path, command in PRINTED.items():
+    code = max([venv_run(*command) for command in WRITTEN], default=0)
+    for path, command in PRINTED.items():  # after the SDK's second half was written: one page describes it
         (ROOT / path).write_text(printed(command))
-    return max([venv_run(*command) for command in WRITTEN], default=0)
+    return code
 
 
 def lock(arguments: list[str]) -> int:

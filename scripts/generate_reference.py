@@ -38,7 +38,10 @@ def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Comman
 
 
 def _help(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    from cloche.cli.main import cli
+
+    settings = cli.context_settings | {"terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, info_name=path, **settings)
     text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     return f"```text\n{text.strip()}\n```"
 
