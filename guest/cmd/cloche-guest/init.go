@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -13,7 +14,23 @@ const (
 	sigsetBytes    = 8
 	profilerSignal = 27
 	preemptSignal  = 23
+	closeRange     = 436 // on every architecture
+	closeOnExec    = 4   // CLOSE_RANGE_CLOEXEC
 )
+
+// keepFromChildren closes every inherited descriptor but the first three on exec, also those nobody told of.
+func keepFromChildren() {
+	_, _, errno := syscall.RawSyscall(closeRange, 3, ^uintptr(0)>>32, closeOnExec)
+	if errno == 0 {
+		return
+	}
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range entries {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
 
 // becomeInit makes the guest unreadable for what runs beside it and the parent of what loses its own.
 func becomeInit() {

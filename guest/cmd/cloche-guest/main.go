@@ -35,6 +35,7 @@ func init() {
 
 func main() {
 	started := time.Now()
+	keepFromChildren()
 	set := readSettings()
 	becomeInit()
 	listener, err := listen(set)

@@ -152,10 +152,11 @@ func (p *Process) conclude(exit reaper.Exit) {
 	p.finish()
 }
 
-// finish is the last step of every process, also of one that never ran. Processes and logs are pruned after it.
+// finish is the last step of every process, also of one that never ran. Whoever sees the log's end must find the
+// process ended, hence the order.
 func (p *Process) finish() {
-	p.Log.Finish()
 	close(p.done)
+	p.Log.Finish()
 	p.manager.Prune()
 }
 

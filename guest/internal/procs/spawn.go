@@ -168,9 +168,19 @@ func (p *Process) readStatus(reader io.Reader) {
 	}
 	var failure execFailure
 	if json.Unmarshal(line, &failure) != nil {
-		failure.Message = "the exec step failed: " + string(line)
+		failure = execFailure{Stage: "exec step", Message: string(line)}
 	}
-	p.blame(failure.Message, failure.Errno)
+	p.blame(p.explain(failure), failure.Errno)
+}
+
+func (p *Process) explain(failure execFailure) string {
+	switch failure.Stage {
+	case "chdir":
+		return "cannot enter " + p.cwd + ": " + failure.Message
+	case "lookup", "execve":
+		return string(p.spec.Argv[0]) + ": " + failure.Message
+	}
+	return failure.Stage + ": " + failure.Message
 }
 
 // directly serves engines without the exec step, and tests: no rlimits, and the look-up happens here.
