@@ -3,38 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
+from urllib.parse import quote
 
+from cloche.guest_api import Guest, text
+from cloche.model.errors import InvalidError, NotFoundError
 from cloche.model.events import DEFAULT_PROJECT
 from cloche.model.process import ProcessInfo, ProcessSpec
-from cloche.service.guests import GuestReply
+from cloche.service.access import Access
+from cloche.service.guests import GuestReply, forward
 
 Body = AsyncIterator[bytes] | bytes | None
+WHOLE_ID = 28
+MIN_PREFIX = 4
 
 
 class ProcessService:
     """`process_id` is a whole id or a unique prefix of one. All raise WrongStateError unless the sandbox runs,
     and SandboxDeadError when it ends meanwhile."""
 
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
     async def start(self, ref: str, spec: ProcessSpec, *, project_id: str = DEFAULT_PROJECT) -> ProcessInfo:
-        raise NotImplementedError
+        spec.check()
+        async with self._access.guest(project_id, ref) as guest:
+            return await guest.start_process(spec)
 
     async def list_for(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> list[ProcessInfo]:
-        raise NotImplementedError
+        async with self._access.guest(project_id, ref) as guest:
+            return await guest.list_processes()
 
     async def get(self, ref: str, process_id: str, *, project_id: str = DEFAULT_PROJECT) -> ProcessInfo:
-        raise NotImplementedError
+        async with self._access.guest(project_id, ref) as guest:
+            return await guest.process(await whole_id(guest, process_id))
 
-    def follow(
+    @asynccontextmanager
+    async def follow(
         self, ref: str, spec: ProcessSpec, *, project_id: str = DEFAULT_PROJECT
-    ) -> AbstractAsyncContextManager[GuestReply]:
+    ) -> AsyncIterator[GuestReply]:
         """Start and stream: the reply's body is the guest's frames. Leaving ends the stream, not the process."""
-        raise NotImplementedError
+        spec.check()
+        headers = {"content-type": "application/json"}
+        async with self._access.guest(project_id, ref) as guest:
+            async with forward(guest, "POST", b"/v1/processes?follow=1", headers, text.encode(spec)) as reply:
+                yield reply
 
-    def forward(
+    @asynccontextmanager
+    async def forward(
         self, ref: str, method: str, process_id: str, rest: str = "", *,
         query: str = "", headers: Mapping[str, str] | None = None, body: Body = None, project_id: str = DEFAULT_PROJECT,
-    ) -> AbstractAsyncContextManager[GuestReply]:
+    ) -> AsyncIterator[GuestReply]:  # fmt: skip
         """`method /v1/processes/{process_id}{rest}?{query}` on the guest, for example rest="/output".
         The guest's own 4xx answers come back as the reply, unchanged."""
-        raise NotImplementedError
+        async with self._access.guest(project_id, ref) as guest:
+            path = f"/v1/processes/{quote(await whole_id(guest, process_id), safe='')}{rest}"
+            target = f"{path}?{query}" if query else path
+            async with forward(guest, method, target.encode("ascii"), headers, body) as reply:
+                yield reply
+
+
+async def whole_id(guest: Guest, process_id: str) -> str:
+    """Raises NotFoundError, and InvalidError for a prefix of several. A whole id is left to the guest."""
+    if len(process_id) >= WHOLE_ID:
+        return process_id
+    found = [process.id for process in await guest.list_processes() if process.id.startswith(process_id)]
+    if not found or len(process_id.removeprefix("p_")) < MIN_PREFIX:
+        raise NotFoundError(f"there is no process {process_id!r} in this sandbox")
+    if len(found) > 1:
+        raise InvalidError(f"{process_id!r} could be any of {len(found)} processes", field="process_id",
+                           candidates=len(found))  # fmt: skip
+    return found[0]

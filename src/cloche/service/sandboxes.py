@@ -2,54 +2,193 @@
 
 from __future__ import annotations
 
-from cloche.model.events import DEFAULT_PROJECT, Event, SandboxPage, SandboxQuery, SandboxStats
-from cloche.model.sandbox import Sandbox, SandboxSpec
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from cloche.engines.base import BoxUsage
+from cloche.guest_api import GuestStats
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError, WrongStateError
+from cloche.model.events import DEFAULT_PROJECT, MAX_PAGE, Event, SandboxPage, SandboxQuery, SandboxStats
+from cloche.model.ids import is_sandbox_id
+from cloche.model.lifecycle import LIVING, State, require
+from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec
+from cloche.service import bringup, teardown
+from cloche.service.core import Core
+from cloche.service.reaper import Reaper
+from cloche.service.steps import to_the_end
+
+MAX_TTL_SECONDS = 366 * 86400
+MAX_GRACE_SECONDS = 3600
 
 
 class SandboxService:
     """`ref` is an id, a name, or a unique prefix of an id (at least 4 characters after `sb_`).
     All raise NotFoundError for an unknown `ref` and InvalidError for an ambiguous one."""
 
+    def __init__(self, core: Core, reaper: Reaper) -> None:
+        self._core = core
+        self._reaper = reaper
+
     async def create(
         self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT
     ) -> Sandbox:
         """A running sandbox. `session_env` is for this start only and never stored."""
-        raise NotImplementedError
+        record = await bringup.create(self._core, spec, session_env or {}, project_id)
+        self._reaper.watch(record)
+        return record.sandbox
 
     async def get(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
-        raise NotImplementedError
+        return (await self._core.resolve(project_id, ref)).sandbox
 
     async def find(self, query: SandboxQuery | None = None, *, project_id: str = DEFAULT_PROJECT) -> SandboxPage:
         """Oldest first."""
-        raise NotImplementedError
+        query = query or SandboxQuery()
+        if not 1 <= query.limit <= MAX_PAGE:
+            raise InvalidError(f"limit must be from 1 to {MAX_PAGE}", field="limit")
+        # one more than asked for tells whether there is a next page
+        more = await self._core.store.select(project_id, msgspec.structs.replace(query, limit=query.limit + 1))
+        found = [record.sandbox for record in more[: query.limit]]
+        return SandboxPage(sandboxes=found, next_cursor=found[-1].id if len(more) > query.limit else None)
 
     async def start(
         self, ref: str, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT
     ) -> Sandbox:
         """Run a stopped sandbox again with the disk it had."""
-        raise NotImplementedError
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("start", record.sandbox.state, ref)
+            started = await bringup.start(self._core, record, session_env or {})
+            self._reaper.watch(started)
+            return started
+
+        return await self._locked(project_id, ref, run)
 
     async def stop(self, ref: str, *, grace_seconds: float = 5.0, project_id: str = DEFAULT_PROJECT) -> Sandbox:
         """SIGTERM to all, SIGKILL after the grace; the disk is kept."""
-        raise NotImplementedError
+        if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
+            raise InvalidError(f"grace_seconds must be from 0 to {MAX_GRACE_SECONDS}", field="grace_seconds")
+
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("stop", record.sandbox.state, ref)
+            self._reaper.forget(record.sandbox.id)
+            return await teardown.stop(self._core, record, grace_seconds)
+
+        return await self._locked(project_id, ref, run)
 
     async def pause(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
-        raise NotImplementedError
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("pause", record.sandbox.state, ref)
+            await self._core.boxes.engine(record).pause(self._core.boxes.box(record))
+            await self._core.reached("pause.engine_paused")
+            return await self._moved(record, "paused", "paused")
+
+        return await self._locked(project_id, ref, run)
 
     async def resume(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
-        raise NotImplementedError
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("resume", record.sandbox.state, ref)
+            await self._core.boxes.engine(record).resume(self._core.boxes.box(record))
+            await self._core.reached("resume.engine_resumed")
+            return await self._moved(record, "running", "resumed")
+
+        return await self._locked(project_id, ref, run)
 
     async def extend(self, ref: str, ttl_seconds: float | None, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
         """Expire `ttl_seconds` from now; None: never."""
-        raise NotImplementedError
+        if ttl_seconds is not None and not 0 < ttl_seconds <= MAX_TTL_SECONDS:
+            raise InvalidError("ttl_seconds must be above 0 and at most a year", field="ttl_seconds")
+
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("extend", record.sandbox.state, ref)
+            expires_at = None if ttl_seconds is None else self._core.clock.now() + ttl_seconds
+            # the engine first: a box that is gone must not look alive for longer
+            await self._core.boxes.engine(record).set_deadline(self._core.boxes.box(record), expires_at)
+            return await self._extended(record, expires_at)
+
+        return await self._locked(project_id, ref, run)
 
     async def remove(self, ref: str, *, force: bool = True, project_id: str = DEFAULT_PROJECT) -> None:
         """Take it away with its disk. Without `force` a living sandbox raises WrongStateError."""
-        raise NotImplementedError
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            if record.sandbox.state in LIVING and not force:
+                raise WrongStateError(f"sandbox {ref} is {record.sandbox.state}: stop it first, or force its removal",
+                                      remedy=f"cloche rm -f {ref}", state=record.sandbox.state)  # fmt: skip
+            self._reaper.forget(record.sandbox.id)
+            await teardown.remove(self._core, record)
+            return record
+
+        await self._locked(project_id, ref, run)
 
     async def stats(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> SandboxStats:
-        raise NotImplementedError
+        record = await self._core.resolve(project_id, ref)
+        sandbox = record.sandbox
+        if sandbox.state not in LIVING:
+            return SandboxStats(time=self._core.clock.now(), pids_limit=sandbox.limits.pids)
+        usage = await self._core.boxes.engine(record).usage(self._core.boxes.box(record))
+        return _stats(self._core.clock.now(), sandbox, usage, await self._guest_stats(record))
 
     async def events(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> list[Event]:
         """Oldest first; also of a removed sandbox when `ref` is its whole id."""
-        raise NotImplementedError
+        try:
+            record = await self._core.resolve(project_id, ref)
+        except NotFoundError:
+            kept = await self._core.store.events(ref.lower()) if is_sandbox_id(ref.lower()) else []
+            mine = [event for event in kept if event.project_id == project_id]
+            if not mine:
+                raise
+            return mine
+        return await self._core.store.events(record.sandbox.id)
+
+    async def _locked(
+        self, project_id: str, ref: str, run: Callable[[SandboxRecord], Awaitable[SandboxRecord]]
+    ) -> Sandbox:
+        """`run` with a fresh record, alone among the operations on this sandbox, and to its end once it began."""
+        sandbox_id = (await self._core.resolve(project_id, ref)).sandbox.id
+
+        async def whole() -> SandboxRecord:
+            record = await self._core.store.get(sandbox_id)
+            if record is None:
+                raise NotFoundError(f"there is no sandbox {ref!r} any more")
+            return await run(record)
+
+        async with self._core.locks.hold(sandbox_id):
+            return (await to_the_end(whole())).sandbox
+
+    async def _moved(self, record: SandboxRecord, to: State, kind: str) -> SandboxRecord:
+        event = self._core.event(record, kind)
+        moved = await self._core.store.transition(record.sandbox.id, teardown.ALIVE, to, event=event)
+        self._reaper.watch(moved)
+        return moved
+
+    async def _extended(self, record: SandboxRecord, expires_at: float | None) -> SandboxRecord:
+        event = self._core.event(record, "extended", expires_at=expires_at)
+        state = record.sandbox.state
+        extended = await self._core.store.transition(
+            record.sandbox.id, frozenset({state}), state, expires_at=expires_at, event=event
+        )
+        self._reaper.watch(extended)
+        return extended
+
+    async def _guest_stats(self, record: SandboxRecord) -> GuestStats | None:
+        """None from a guest that is frozen or does not answer: the engine's half is still worth having."""
+        if record.sandbox.state != "running":
+            return None
+        try:
+            return await (await self._core.guests.get(record)).stats()
+        except ClocheError:
+            return None
+
+
+def _stats(now: float, sandbox: Sandbox, usage: BoxUsage, guest: GuestStats | None) -> SandboxStats:
+    inside = guest or GuestStats(processes=0)
+    return SandboxStats(
+        time=now, cpu_seconds=usage.cpu_seconds, memory_peak_bytes=usage.memory_peak_bytes,
+        memory_bytes=_first(usage.memory_bytes, inside.memory_bytes), memory_limit_bytes=usage.memory_limit_bytes,
+        pids=usage.pids, pids_limit=sandbox.limits.pids, disk_bytes=_first(usage.disk_bytes, inside.disk_bytes),
+        disk_limit_bytes=_first(usage.disk_limit_bytes, inside.disk_limit_bytes),
+        processes=None if guest is None else guest.processes,
+    )  # fmt: skip
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cloche.service.access import Access
 from cloche.service.clock import Clock, SystemClock
+from cloche.service.core import Core
 from cloche.service.files import FileService
 from cloche.service.guests import Guests
 from cloche.service.ports import Engines, Observer
 from cloche.service.processes import ProcessService
 from cloche.service.reaper import Reaper
+from cloche.service.recovery import recover
 from cloche.service.sandboxes import SandboxService
 from cloche.store.base import Store
 
@@ -17,25 +20,24 @@ from cloche.store.base import Store
 class Services:
     """Call `recover` before the first request and `close` after the last; `close` leaves sandboxes running."""
 
-    sandboxes: SandboxService
-    processes: ProcessService
-    files: FileService
-    guests: Guests
-    reaper: Reaper
-
     def __init__(
         self, home: Path, store: Store, engines: Engines, clock: Clock | None = None, observer: Observer | None = None
     ) -> None:
-        self.home = home
-        self.store = store
-        self.engines = engines
-        self.clock = clock or SystemClock()
-        self.observer = observer
+        self.home, self.store, self.engines, self.clock = home, store, engines, clock or SystemClock()
+        self._core = Core(home, store, engines, self.clock, observer)
+        self.guests: Guests = self._core.guests
+        self.reaper = Reaper(self._core)
+        access = Access(self._core, self.reaper)
+        self.sandboxes = SandboxService(self._core, self.reaper)
+        self.processes = ProcessService(access)
+        self.files = FileService(access)
 
     async def recover(self) -> list[str]:
         """Adopt what still runs, undo or finish what a crash left; one line for each thing done."""
-        raise NotImplementedError
+        return await recover(self._core, self.reaper)
 
     async def close(self) -> None:
         """Stop watching and give up channels. Sandboxes go on; the store is closed."""
-        raise NotImplementedError
+        await self.reaper.close()
+        await self.guests.close_all()
+        await self.store.close()

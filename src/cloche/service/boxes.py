@@ -1,0 +1,125 @@
+"""From a row to what its engine is told, and the two directories of every sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cloche.engines.base import Box, Engine
+from cloche.model.errors import ClocheError, EngineError, NoSpaceError
+from cloche.model.ids import is_sandbox_id
+from cloche.model.sandbox import SandboxRecord
+from cloche.service.ports import Engines
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Boxes:
+    """`run/<id>` and `sandboxes/<id>` below the data directory, both 0700."""
+
+    def __init__(self, home: Path, engines: Engines) -> None:
+        self._home = home
+        self._engines = engines
+
+    def engine(self, record: SandboxRecord) -> Engine:
+        return self._engines.get(record.sandbox.engine)
+
+    def box(self, record: SandboxRecord) -> Box:
+        sandbox = record.sandbox
+        return Box(
+            sandbox_id=sandbox.id, spec=sandbox.spec, engine_state=record.engine_state, deadline=sandbox.expires_at,
+            run_dir=str(self._run / sandbox.id), state_dir=str(self._state / sandbox.id),
+        )  # fmt: skip
+
+    @property
+    def _run(self) -> Path:
+        return self._home / "run"
+
+    @property
+    def _state(self) -> Path:
+        return self._home / "sandboxes"
+
+    async def make(self, sandbox_id: str) -> None:
+        """Raises NoSpaceError. Directories that are there already are kept."""
+        await asyncio.to_thread(self._make, sandbox_id)
+
+    async def discard(self, sandbox_id: str) -> None:
+        """Raises EngineError when something is still mounted below, and then removes nothing."""
+        await asyncio.to_thread(self._discard, sandbox_id)
+
+    async def strangers(self, known: frozenset[str]) -> list[str]:
+        """Ids of directories that no row knows."""
+        return await asyncio.to_thread(self._strangers, known)
+
+    def _make(self, sandbox_id: str) -> None:
+        try:
+            for parent in (self._run, self._state):
+                os.makedirs(parent / sandbox_id, 0o700, exist_ok=True)
+        except OSError as error:
+            raise _failure(error, "make") from error
+
+    def _discard(self, sandbox_id: str) -> None:
+        for parent in (self._run, self._state):
+            _remove_tree(parent / sandbox_id)
+
+    def _strangers(self, known: frozenset[str]) -> list[str]:
+        parents = [parent for parent in (self._run, self._state) if parent.is_dir()]
+        found = {name for parent in parents for name in os.listdir(parent) if is_sandbox_id(name)}
+        return sorted(found - known)
+
+
+def _remove_tree(directory: Path) -> None:
+    if not os.path.lexists(directory):
+        return
+    # a mount below could be a directory of the user's: what is inside it is not ours to delete
+    if mounted := _mounts_below(str(directory)):
+        raise EngineError(f"still mounted: {mounted[0]}", stage="remove directories", remedy=f"umount {mounted[0]}")
+    try:
+        shutil.rmtree(directory, onerror=_retry_with_rights)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failure(error, "remove") from error
+
+
+def _mounts_below(directory: str) -> list[str]:
+    real = os.path.realpath(directory)
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            targets = [line.split(" ")[4].replace("\\040", " ") for line in lines]
+    except OSError:
+        return []
+    return [target for target in targets if target == real or target.startswith(real + "/")]
+
+
+_Failed = tuple[type[BaseException], BaseException, TracebackType]
+
+
+def _retry_with_rights(remove: Callable[..., Any], path: str, failed: _Failed) -> None:
+    """Code in a sandbox may leave directories that not even their owner may enter."""
+    error = failed[1]
+    if isinstance(error, FileNotFoundError):
+        return
+    if not isinstance(error, PermissionError):
+        raise error
+    for locked in (os.path.dirname(path), path):
+        if os.path.isdir(locked) and not os.path.islink(locked):
+            os.chmod(locked, stat.S_IRWXU)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _failure(error: OSError, what: str) -> ClocheError:
+    if error.errno in _NO_ROOM:
+        return NoSpaceError("no room for a sandbox's directory", remedy="free some space under CLOCHE_HOME")
+    why = f"{error.strerror}: {error.filename}"
+    return EngineError(f"cannot {what} a sandbox's directory: {why}", stage=f"{what} directories")

@@ -1,0 +1,131 @@
+"""From a living sandbox to a stopped one, or to nothing. Whoever calls holds the sandbox's lock.
+
+A failure in the middle leaves the sandbox `failed` with its intent: `remove` may be tried again, and the next start
+of the node tries by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cloche.engines.base import BoxStatus
+from cloche.guest_api import Guest
+from cloche.model.errors import ClocheError, WrongStateError
+from cloche.model.lifecycle import LIVING, TABLE, State
+from cloche.model.sandbox import SandboxRecord
+from cloche.service.core import Core
+
+SIGTERM = 15
+#: beyond the grace itself, for a guest that is slow to answer
+ASKING_SECONDS = 2.0
+ALIVE: frozenset[State] = frozenset({"running", "paused"})
+log = logging.getLogger("cloche.service")
+
+
+async def stop(core: Core, record: SandboxRecord, grace_seconds: float) -> SandboxRecord:
+    """SIGTERM to its processes, SIGKILL after the grace, and the disk is kept."""
+    sandbox_id, was = record.sandbox.id, record.sandbox.state
+    intent = core.intent(sandbox_id, "stop", "marked")
+    record = await core.store.transition(sandbox_id, ALIVE, "stopping", intent=intent)
+    async with _or_failed(core, record, "stop_failed"):
+        await core.reached("stop.marked")
+        await _ask_to_end(core, record, was, grace_seconds)
+        await core.reached("stop.guest_asked")
+        return await finish_stop(core, record)
+
+
+async def finish_stop(core: Core, record: SandboxRecord, reason: str | None = None) -> SandboxRecord:
+    """The second half, also for what a killed node has left in `stopping` or `creating`."""
+    engine, sandbox_id = core.boxes.engine(record), record.sandbox.id
+    await core.guests.close(sandbox_id)
+    status = await engine.stop(core.boxes.box(record), keep_disk=True)
+    await core.reached("stop.engine_stopped")
+    keeps = (await engine.capabilities()).restart_keeps_disk
+    reason = reason or ("stopped" if keeps else "stopped_disk_lost")
+    stopped = await core.store.transition(
+        sandbox_id, LIVING | {"failed"}, "stopped", reason=reason, exit_code=status.exit_code,
+        stopped_at=core.clock.now(), expires_at=None, event=core.event(record, "stopped", reason=reason),
+    )  # fmt: skip
+    await core.reached("stop.committed")
+    return stopped
+
+
+async def _ask_to_end(core: Core, record: SandboxRecord, was: State, grace_seconds: float) -> None:
+    """Only the processes, not the guest: a box whose guest has gone may have lost its disk before it can be kept."""
+    try:
+        async with asyncio.timeout(grace_seconds + ASKING_SECONDS):
+            if was == "paused":
+                await core.boxes.engine(record).resume(core.boxes.box(record))
+            await _terminate(await core.guests.get(record), grace_seconds)
+    except (ClocheError, TimeoutError) as error:
+        log.info("sandbox %s was not asked to end: %s", record.sandbox.id, error)
+
+
+async def _terminate(guest: Guest, grace_seconds: float) -> None:
+    running = [process.id for process in await guest.list_processes() if process.state == "running"]
+    await asyncio.gather(*(_terminate_one(guest, process_id, grace_seconds) for process_id in running))
+
+
+async def _terminate_one(guest: Guest, process_id: str, grace_seconds: float) -> None:
+    with contextlib.suppress(WrongStateError):
+        await guest.signal_process(process_id, SIGTERM)
+        await guest.wait_process(process_id, grace_seconds)
+
+
+async def remove(core: Core, record: SandboxRecord, reason: str = "removed") -> None:
+    """Box, directories and row; only events stay."""
+    sandbox_id = record.sandbox.id
+    intent = core.intent(sandbox_id, "remove", "marked")
+    record = await core.store.transition(sandbox_id, TABLE["remove"][0], "stopping", intent=intent)
+    async with _or_failed(core, record, "remove_failed"):
+        await core.reached("remove.marked")
+        await finish_remove(core, record, reason)
+
+
+async def finish_remove(core: Core, record: SandboxRecord, reason: str) -> None:
+    """The second half, also for what a killed node has left."""
+    sandbox_id = record.sandbox.id
+    await core.guests.close(sandbox_id)
+    await core.boxes.engine(record).remove(core.boxes.box(record))
+    await core.reached("remove.engine_removed")
+    await core.boxes.discard(sandbox_id)
+    await core.reached("remove.directories_removed")
+    await core.store.delete(sandbox_id, core.event(record, "removed", reason=reason))
+    await core.reached("remove.committed")
+
+
+async def ended(core: Core, record: SandboxRecord, status: BoxStatus) -> None:
+    """The guest has ended by itself: write down how. Expired sandboxes are removed."""
+    if status.reason == "expired":
+        await remove(core, record, "expired")
+        return
+    sandbox_id, reason = record.sandbox.id, status.reason or status.status
+    to: State = "stopped" if reason == "stopped" else "failed"
+    await core.guests.close(sandbox_id)
+    await core.boxes.engine(record).stop(core.boxes.box(record), keep_disk=True)
+    event = core.event(record, to, reason=reason, exit_code=status.exit_code)
+    await core.store.transition(
+        sandbox_id, ALIVE, to, reason=reason, exit_code=status.exit_code, stopped_at=core.clock.now(),
+        expires_at=None, event=event,
+    )  # fmt: skip
+
+
+async def end_lost(core: Core, record: SandboxRecord) -> None:
+    """It runs, and nobody answers in it that it could be used through."""
+    await ended(core, record, BoxStatus(status="exited", reason="guest_lost"))
+
+
+@asynccontextmanager
+async def _or_failed(core: Core, record: SandboxRecord, reason: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except Exception as error:
+        event = core.event(record, "failed", reason=reason, error=str(error)[:500])
+        with contextlib.suppress(ClocheError):
+            await core.store.transition(
+                record.sandbox.id, frozenset({"stopping"}), "failed", reason=reason, event=event
+            )
+        raise
