@@ -68,6 +68,9 @@ _SANDBOX = [
 ]
 
 
+_SAME = ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")
+
+
 def sandbox_flags(function: F) -> F:
     """The flags of `run` and `create` that describe the sandbox."""
     for option in reversed(_SANDBOX):
@@ -76,13 +79,14 @@ def sandbox_flags(function: F) -> F:
 
 
 def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Take those flags out of `given` → image and options of `Sandbox.create`. Raises InvalidError, UnavailableError."""
+    """Take those flags out of `given` → arguments of `Sandbox.create`. Raises UnavailableError."""
     net = given.pop("net")
     if net not in (None, "none"):
-        raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="leave --net out, or --net none")
-    same = {name: given.pop(name) for name in ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")}
+        raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="--net none, or no --net")
+    same = {name: given.pop(name) for name in _SAME}
     return {
-        **same, "env": environment(given.pop("env")), "mounts": given.pop("volume"), "labels": pairs(given.pop("label")),
+        **same, "env": environment(given.pop("env")),
+        "labels": pairs(given.pop("label")), "mounts": given.pop("volume"),
         "host_paths": given.pop("host_path"), "hide": given.pop("hide"), "ttl_seconds": given.pop("ttl"),
         "idle_timeout_seconds": given.pop("idle_timeout"),
     }

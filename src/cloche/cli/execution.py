@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,7 +71,7 @@ def status_of(info: ProcessInfo) -> int:
 
 
 def _collected(sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], streams: Streams) -> int:
-    source = iter(lambda: sys.stdin.buffer.read1(attach.PIECE_BYTES), b"") if streams.stdin else None
+    source = iter(lambda: os.read(0, attach.PIECE_BYTES), b"") if streams.stdin else None
     try:
         result = sandbox.exec(*argv, stdin=source, **process)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(path: str) -> Session:
-    """Read a session file. Raises NotFoundError, InvalidError naming what is wrong, UnavailableError for egress rules."""
+    """Read a session file. Raises NotFoundError, InvalidError naming the key, UnavailableError for egress rules."""
     import yaml
 
     try:
@@ -72,7 +72,7 @@ def _check_egress(value: object) -> None:
         return
     egress = _mapping(value, "egress.")
     default = egress.get("default", "deny")
-    rules = egress.get("rules") or []
+    rules = [] if egress.get("rules") is None else egress["rules"]
     if default not in _ACTIONS:
         raise InvalidError(f"egress.default must be allow or deny, not {default!r}", field="egress.default")
     if not isinstance(rules, list):
@@ -94,5 +94,6 @@ def _mapping(value: object, prefix: str) -> dict[str, Any]:
         raise InvalidError(f"{prefix.rstrip('.') or 'it'} must be a mapping", field=prefix.rstrip(".") or None)
     for key in value:
         if key not in _KEYS[prefix]:
-            raise InvalidError(f"unknown key {prefix}{key} (there are {', '.join(_KEYS[prefix])})", field=f"{prefix}{key}")
+            known = ", ".join(_KEYS[prefix])
+            raise InvalidError(f"unknown key {prefix}{key} (there are {known})", field=f"{prefix}{key}")
     return value

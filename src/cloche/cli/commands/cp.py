@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import sys
 from collections.abc import Iterator
 
 import click
@@ -86,4 +85,4 @@ def _is_directory(sandbox: Sandbox, path: str) -> bool:
 
 
 def _stdin() -> Iterator[bytes]:
-    return iter(lambda: sys.stdin.buffer.read1(attach.PIECE_BYTES), b"")
+    return iter(lambda: os.read(0, attach.PIECE_BYTES), b"")

@@ -25,9 +25,9 @@ def command(
     box: str | None, process: str | None, follow: bool, only_stdout: bool, only_stderr: bool, of_node: bool,
     lines: int, as_json: bool,
 ) -> int:  # fmt: skip
-    """Show what a process wrote: the newest one of BOX, or PROCESS.
+    """Show what processes wrote, or the node's log.
 
-    Standard error goes to standard error. With --json the list of its processes is printed instead.
+    Of BOX: what PROCESS wrote, or without it the newest. Standard error goes to standard error. With --json the list of its processes is printed instead.
     """
     if of_node == (box is not None):
         raise InvalidError("name a sandbox, or say --node", remedy="cloche logs BOX")

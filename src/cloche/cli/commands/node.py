@@ -54,4 +54,4 @@ def run() -> None:
     """Run it in the foreground, in place of this program."""
     environment = node_environment(os.environ)
     home = str(os.path.abspath(default_home()))
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "cloche.node", "--home", home], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "cloche.node", "--home", home], environment)  # noqa: S606

@@ -55,6 +55,7 @@ class AsyncTransport:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._socket: Path | None = None
         self._pool: httpcore.AsyncConnectionPool | None = None
 
     async def ask(
@@ -97,17 +98,23 @@ class AsyncTransport:
         except ConnectionLostError as error:
             if request.method != b"GET" and not isinstance(error, _NeverSentError):
                 raise
-        await self.aclose()
+        await self._find_node()
         return await self._send_once(request)
 
     async def _send_once(self, request: httpcore.Request) -> httpcore.Response:
-        if self._pool is None:
-            path = await bridge.start_node(self.home)
+        pool = self._pool or await self._find_node()
+        with _named_errors():
+            return await pool.handle_async_request(request)
+
+    async def _find_node(self) -> httpcore.AsyncConnectionPool:
+        # the pool stays when the socket does: others may be in the middle of a stream over it
+        path = await bridge.start_node(self.home)
+        if self._pool is None or path != self._socket:
+            self._socket = path
             self._pool = httpcore.AsyncConnectionPool(
                 uds=str(path), max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0
             )
-        with _named_errors():
-            return await self._pool.handle_async_request(request)
+        return self._pool
 
     async def _checked(self, response: httpcore.Response) -> AsyncReply:
         reply = AsyncReply(response)

@@ -1,5 +1,5 @@
 # Made from ../_async/files.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, UP028
+# ruff: noqa: C416, I001, UP028
 """Files of a sandbox. Paths are the sandbox's: absolute, or relative to its user's home; symlinks stay inside it."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # Made from ../_async/sandbox.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: UP028
+# ruff: noqa: C416, I001, UP028
 """One sandbox: made, found again, used and removed."""
 
 from __future__ import annotations

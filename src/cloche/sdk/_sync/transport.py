@@ -1,5 +1,5 @@
 # Made from ../_async/transport.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, UP028
+# ruff: noqa: C416, I001, UP028
 """HTTP over the node's unix socket. The only file of the SDK that knows the HTTP library."""
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Transport:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._socket: Path | None = None
         self._pool: httpcore.ConnectionPool | None = None
 
     def ask(
@@ -99,17 +100,23 @@ class Transport:
         except ConnectionLostError as error:
             if request.method != b"GET" and not isinstance(error, _NeverSentError):
                 raise
-        self.close()
+        self._find_node()
         return self._send_once(request)
 
     def _send_once(self, request: httpcore.Request) -> httpcore.Response:
-        if self._pool is None:
-            path = bridge.start_node(self.home)
+        pool = self._pool or self._find_node()
+        with _named_errors():
+            return pool.handle_request(request)
+
+    def _find_node(self) -> httpcore.ConnectionPool:
+        # the pool stays when the socket does: others may be in the middle of a stream over it
+        path = bridge.start_node(self.home)
+        if self._pool is None or path != self._socket:
+            self._socket = path
             self._pool = httpcore.ConnectionPool(
                 uds=str(path), max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0
             )
-        with _named_errors():
-            return self._pool.handle_request(request)
+        return self._pool
 
     def _checked(self, response: httpcore.Response) -> Reply:
         reply = Reply(response)

@@ -1,0 +1,100 @@
+"""What the command line does before it talks to anybody: flags, session files, rendering, help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cloche.cli import arguments, failure, render, session
+from cloche.cli.main import COMMANDS, cli
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError, TimedOutError, UnavailableError
+
+
+def test_the_help_table_is_true() -> None:
+    for name, short in COMMANDS.items():
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None and command.name == name
+        assert command.help is not None and command.help.startswith(short.rstrip(".")), name
+
+
+def test_help_imports_no_command() -> None:
+    program = ("import sys; sys.argv = ['cloche', '--help']; from cloche.cli import main\ntry: main.cli.main(standalone_mode=False)\n"
+               "finally: print([m for m in sys.modules if m.startswith(('cloche.sdk', 'httpcore', 'rich', 'asyncio'))])")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("[]")
+
+
+def test_every_leaf_takes_json() -> None:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        leaves = command.commands.values() if isinstance(command, click.Group) else [command]
+        for leaf in leaves:
+            if leaf is not None and leaf.name != "run" or name == "run":
+                assert any("--json" in option.opts for option in leaf.params), f"{name} {leaf.name}"  # type: ignore[union-attr]
+
+
+def test_what_a_sandbox_says_cannot_act_on_a_terminal() -> None:
+    assert render.clean("a\x1b[31mb\nc\x7f\x9b\u202ed\udcff") == "a\\x1b[31mb\\x0ac\\x7f\\x9b\\u202ed\\udcff"
+    assert render.clean("é→ 漢") == "é→ 漢"
+
+
+def test_spans() -> None:
+    assert [render.span(seconds) for seconds in (-1, 59, 60, 7200, 200_000)] == ["0s", "59s", "1m", "2h", "2d"]
+
+
+def test_environment_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_HOST", "x")
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    assert arguments.environment(["A=b=c", "FROM_HOST", "NOT_THERE", "E="]) == {"A": "b=c", "FROM_HOST": "x", "E": ""}
+    assert arguments.filters(["a=b", "c"]) == {"a": "b", "c": None}
+    assert arguments.pairs(["a=b", "c"]) == {"a": "b", "c": ""}
+
+
+def test_session_files(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    path.write_text("name: box\nenv: {A: b, N: 7}\negress: {default: deny}\n")
+    assert session.load(str(path)) == session.Session(name="box", env={"A": "b", "N": "7"})
+    path.write_text("")
+    assert session.load(str(path)) == session.Session()
+    with pytest.raises(NotFoundError):
+        session.load(str(tmp_path / "none.yaml"))
+    path.write_text("{")
+    with pytest.raises(InvalidError, match="YAML"):
+        session.load(str(path))
+
+
+@pytest.mark.parametrize(("value", "named"), [
+    ([], "mapping"), ({"nam": 1}, "nam"), ({"name": 1}, "name"), ({"env": []}, "env"), ({"env": {"a=b": "c"}}, "a=b"),
+    ({"env": {"A": True}}, "env.A"), ({"env": {"A": None}}, "env.A"), ({"egress": {"defualt": "deny"}}, "egress.defualt"),
+    ({"egress": {"default": "maybe"}}, "egress.default"), ({"egress": {"rules": {}}}, "rules"),
+    ({"egress": {"rules": [{"domain": "x", "action": "pass"}]}}, "rule"),
+    ({"egress": {"rules": [{"host": "x"}]}}, "egress.rules.host"),
+])  # fmt: skip
+def test_wrong_session_files_are_named(value: object, named: str) -> None:
+    with pytest.raises(InvalidError, match=named):
+        session.parse(value)
+
+
+@pytest.mark.parametrize("egress", [{"default": "allow"}, {"rules": [{"domain": "*.x", "action": "allow"}]}])
+def test_egress_that_is_not_built_is_refused(egress: object) -> None:
+    with pytest.raises(UnavailableError):
+        session.parse({"egress": egress})
+
+
+def test_failures_are_told_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure.report(ClocheError("what\x1b and why", remedy="do this")) == 125
+    assert failure.report(TimedOutError("late")) == 124
+    assert failure.report(ValueError("odd")) == 125
+    told = capsys.readouterr()
+    assert told.err.splitlines()[:3] == ["cloche: what\\x1b and why", "  try: do this", "cloche: late"]
+    assert told.out == "" and "Traceback" not in told.err
+
+
+def test_the_reference_pages_are_up_to_date() -> None:
+    script = Path(__file__).parents[3] / "scripts/generate_reference.py"
+    checked = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert checked.returncode == 0, f"run: python scripts/generate_reference.py ({checked.stderr})"

@@ -1,0 +1,36 @@
+"""The blocking half is what the generator makes of the async half, and importing the package costs nothing."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cloche
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_blocking_half_is_up_to_date() -> None:
+    generated = runpy.run_path(str(ROOT / "scripts/generate_sync.py"))["generated"]()
+    stale = [path.name for path, text in generated.items() if not path.exists() or path.read_text() != text]
+    assert not stale, "run: python scripts/generate_sync.py"
+
+
+def test_public_names_are_there() -> None:
+    for name in cloche.__all__:
+        assert getattr(cloche, name) is not None
+
+
+def test_importing_the_package_imports_nothing_of_it() -> None:
+    program = ("import sys, time; before = time.perf_counter(); import cloche; spent = time.perf_counter() - before\n"
+               "print([m for m in sys.modules if m.startswith('cloche.')], spent)")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("[] ")
+
+
+def test_the_blocking_half_is_not_made_of_the_other() -> None:
+    program = "import sys; from cloche import Sandbox; print([m for m in sys.modules if '._async' in m and 'cloche' in m])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
