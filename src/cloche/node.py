@@ -101,7 +101,10 @@ async def _answer(settings: Settings, home: Home, services: Services, control: C
     await listener.start(home.listen())
     starter.ready(f"{settings.home}/{SOCKET_NAME}")
     log.info("ready", extra={"fields": {"pid": os.getpid(), "engine": settings.engine}})
+    # the first create finds the engines probed, or being probed
+    probing = asyncio.ensure_future(control.health())
     await _until_over(control, idleness)
+    probing.cancel()
     home.remove_socket()
     await asyncio.sleep(LINGER_SECONDS)
     if control.stop_sandboxes:

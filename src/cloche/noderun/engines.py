@@ -36,6 +36,7 @@ class NodeEngines:
         self._home, self._default = home, default
         self._made: dict[str, Engine] = {}
         self._surveyed: dict[str, registry.Candidate] = {}
+        self._surveying = asyncio.Lock()
 
     def names(self) -> list[str]:
         return registry.names()
@@ -62,16 +63,19 @@ class NodeEngines:
 
     async def doctor(self) -> list[EngineReport]:
         """Every engine, looked at afresh and all at once."""
-        self._surveyed.clear()
         shown = [name for name in self.names() if name not in HIDDEN or name == self._default]
         return list(await asyncio.gather(*map(self._report, shown)))
 
     async def _survey(self, names: Iterable[str]) -> list[registry.Candidate]:
-        for name in names:
+        return [await self._candidate(name) for name in names]
+
+    async def _candidate(self, name: str) -> registry.Candidate:
+        # probing makes a box: whoever comes meanwhile waits for that one
+        async with self._surveying:
             known = self._surveyed.get(name)
             if known is None or known.missing():
-                self._surveyed[name] = (await registry.survey([self.get(name)]))[0]
-        return [self._surveyed[name] for name in names]
+                known = self._surveyed[name] = (await registry.survey([self.get(name)]))[0]
+            return known
 
     def _importable(self) -> list[str]:
         found = []
