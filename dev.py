@@ -37,12 +37,8 @@ STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
 APT_FOR_TESTS = {"newuidmap": "uidmap"}
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
-PRINTED = {
-    "spec/openapi.json": ["-m", "cloche.api.openapi"],
-    "docs/cli.md": ["scripts/generate_reference.py", "cli"],
-    "docs/sdk.md": ["scripts/generate_reference.py", "sdk"],
-}
-WRITTEN = [["scripts/generate_sync.py"]]
+PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
+WRITTEN = [["scripts/generate_sync.py"], ["scripts/generate_reference.py"]]
 DEMO = """
 import os, socket
 print("hello from", socket.gethostname(), "as", os.environ["USER"])
@@ -135,7 +131,7 @@ def generate(arguments: list[str]) -> int:
     """Write the generated files anew."""
     install("dev")
     code = max([venv_run(*command) for command in WRITTEN], default=0)
-    for path, command in PRINTED.items():  # after the SDK's second half was written: one page describes it
+    for path, command in PRINTED.items():
         (ROOT / path).write_text(printed(command))
     return code
 
