@@ -104,8 +104,9 @@ async def _answer(settings: Settings, home: Home, services: Services, control: C
     # the first create finds the engines probed, or being probed
     probing = asyncio.ensure_future(control.health())
     await _until_over(control, idleness)
-    probing.cancel()
     home.remove_socket()
+    # half a probe would leave its box behind
+    await asyncio.wait([probing], timeout=GRACE_SECONDS)
     await asyncio.sleep(LINGER_SECONDS)
     if control.stop_sandboxes:
         await control.stop_all()
