@@ -64,7 +64,8 @@ def run(sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], stream
 def status_of(info: ProcessInfo) -> int:
     """The exit status, after saying what the command could not say itself."""
     if info.error:
-        say(f"cloche: {render.clean(info.error)}")
+        name = info.argv[0] if info.argv and info.argv[0] not in info.error else ""
+        say(f"cloche: {render.clean(f'{name}: {info.error}' if name else info.error)}")
     elif info.limit_hit:
         say(f"cloche: the command hit its {info.limit_hit} limit")
     return 255 if info.exit_code is None else info.exit_code
