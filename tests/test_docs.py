@@ -64,7 +64,9 @@ def matches(expected: str, actual: str) -> bool:
     return re.fullmatch(pattern, actual.strip(), re.S) is not None
 
 
-RUNNABLE = [page for page in PAGES if any(not block.exempt for block in blocks_of(page))]
+#: generated pages show signatures, which are checked where they are generated
+GENERATED = ROOT / "docs" / "reference"
+RUNNABLE = [page for page in PAGES if page.parent != GENERATED and any(not block.exempt for block in blocks_of(page))]
 
 
 @pytest.fixture
