@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 import cloche  # noqa: E402
-from cloche.cli.main import COMMANDS, CONTEXT, cli  # noqa: E402
+from cloche.cli.main import COMMANDS, cli  # noqa: E402
 from cloche.sdk import options  # noqa: E402
 
 OUT = ROOT / "docs" / "reference"
@@ -62,7 +62,7 @@ def sdk_page() -> str:
 
 
 def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
-    with click.Context(command, info_name=command.name, parent=parent, **CONTEXT) as context:
+    with click.Context(command, info_name=command.name, parent=parent, help_option_names=["-h", "--help"]) as context:
         context.terminal_width = 100
         formatter = click.HelpFormatter(width=100)
         command.format_help(context, formatter)
@@ -105,7 +105,7 @@ def _type(value: Any) -> str:
 
 
 def _doc(found: object) -> str:
-    return re.sub(r"\n(?!\n)", " ", inspect.getdoc(found) or "").replace(" \n", "\n").strip()
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(found) or "").strip()
 
 
 def _code(error: type[Exception]) -> str:
@@ -119,7 +119,7 @@ def main() -> int:
     for path in stale if "--check" not in sys.argv else []:
         path.write_text(documents()[path])
     for path in stale:
-        print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.name}", file=sys.stderr)  # noqa: T201
+        print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.name}", file=sys.stderr)
     return 1 if stale and "--check" in sys.argv else 0
 
 

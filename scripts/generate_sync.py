@@ -11,7 +11,8 @@ from pathlib import Path
 
 SDK = Path(__file__).resolve().parents[1] / "src" / "cloche" / "sdk"
 BY_HAND = frozenset({"__init__.py", "bridge.py"})
-HEADER = "# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n# ruff: noqa: C416, I001, UP028\n"
+HEADER = ("# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n"
+          "# ruff: noqa: C416, I001, RUF100, UP028\n")
 
 NAMES = {
     "_async": "_sync",
@@ -55,7 +56,7 @@ def main() -> int:
     for path in stale if "--check" not in sys.argv else []:
         path.write_text(generated()[path])
     for path in stale:
-        print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.name}", file=sys.stderr)  # noqa: T201
+        print(f"{'stale' if '--check' in sys.argv else 'wrote'}: {path.name}", file=sys.stderr)
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -40,8 +40,9 @@ def environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cloche(*argv: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    return subprocess.run([*CLI, *argv], capture_output=True, timeout=60, **given)  # type: ignore[call-overload, no-any-return]
+    if stdin is None:
+        return subprocess.run([*CLI, *argv], capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run([*CLI, *argv], capture_output=True, timeout=60, input=stdin)
 
 
 def start(*argv: str) -> subprocess.Popen[bytes]:
@@ -118,8 +119,8 @@ def test_an_interrupt_while_the_sandbox_is_made(node: StubNode) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_shout_about(node: StubNode) -> None:
-    piped = subprocess.run(["bash", "-c", f"{sys.executable} -m cloche.cli run -- yes | head -n 1"], capture_output=True,
-                           timeout=60)
+    line = f"{sys.executable} -m cloche.cli run -- yes | head -n 1"
+    piped = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60)
     assert (piped.stdout, piped.stderr) == (b"y\n", b"")
     assert not node.sandboxes
 

@@ -42,13 +42,14 @@ def box(home: Path) -> Iterator[Sandbox]:
         yield made
 
 
-def cloche(*argv: str, **more: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "cloche.cli", *argv], capture_output=True, timeout=60, **more)  # type: ignore[call-overload, no-any-return]
+def cloche(*argv: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "cloche.cli", *argv], capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", ["basic_usage", "coding_agent_loop", "http_api"])
 def test_the_examples_run(home: Path, name: str) -> None:
-    run = subprocess.run([sys.executable, str(ROOT / f"examples/{name}.py")], capture_output=True, text=True, timeout=60)
+    program = str(ROOT / f"examples/{name}.py")
+    run = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0 and not run.stderr, run.stderr
 
 
@@ -131,8 +132,8 @@ def test_a_gigabyte_is_kept_within_bounds(box: Sandbox) -> None:
 
 def test_a_terminal_of_its_own(home: Path) -> None:
     controller, terminal = pty.openpty()
-    run = subprocess.Popen([sys.executable, "-m", "cloche.cli", "run", "-it", "--", "sh", "-c", "tty; read x; echo got-$x"],
-                           stdin=terminal, stdout=terminal, stderr=terminal)
+    command = [sys.executable, "-m", "cloche.cli", "run", "-it", "--", "sh", "-c", "tty; read x; echo got-$x"]
+    run = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     seen = b""
     while b"/dev/pts" not in seen:

@@ -152,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.reply(*canned)
         for pattern, name in ROUTES:
             if found := re.fullmatch(pattern, f"{self.command} {parts.path}"):
-                return getattr(self, name)(*found.groups())
+                getattr(self, name)(*found.groups())
+                return None
         return self.fail(404, "not_found", f"no route {self.path}")
 
     def read_body(self) -> bytes:
@@ -301,7 +302,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def file(self, path: str) -> dict[str, Any]:
         kind = "directory" if path in self.stub.tars else "file"
-        return {"path": path, "name": path.rsplit("/", 1)[-1], "type": kind, "size": len(self.stub.files.get(path, b"")),
+        size = len(self.stub.files.get(path, b""))
+        return {"path": path, "name": path.rsplit("/", 1)[-1], "type": kind, "size": size,
                 "mode": 0o644, "uid": 1000, "gid": 1000, "modified_at": 1.0}
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-
 from cloche import (
     AsyncSandbox,
     ClocheError,
@@ -93,7 +92,7 @@ def test_a_process_is_found_again_where_it_was_left(box: Sandbox) -> None:
     assert b"".join(box.process(started.id).stdout) == b"one\ntwo x\n"
     assert started.wait().exit_code == 0
     assert [info.id for info in box.processes()] == [started.id]
-    assert [event for event in box.logs() if isinstance(event, Output)][0].data == b"one\ntwo x\n"
+    assert next(event for event in box.logs() if isinstance(event, Output)).data == b"one\ntwo x\n"
 
 
 def test_wait_says_when_it_was_too_short(box: Sandbox) -> None:
@@ -123,7 +122,8 @@ def test_trees(node: StubNode, box: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/f").write_text("x")
     assert box.files.upload(tmp_path / "tree", "/t").files == 1
-    assert tarfile.open(fileobj=io.BytesIO(node.tars["/t"])).getnames() == ["f"]
+    with tarfile.open(fileobj=io.BytesIO(node.tars["/t"])) as sent:
+        assert sent.getnames() == ["f"]
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         tar.add(tmp_path / "tree", "t")
@@ -182,7 +182,8 @@ def test_a_cancelled_exec_kills_its_command(node: StubNode, tmp_path: Path) -> N
     async def use() -> None:
         box = await AsyncSandbox.create(home=str(tmp_path / "home"))
         started = asyncio.Event()
-        task = asyncio.ensure_future(box.exec("sh", "-c", "echo x; exec sleep 60", on_stdout=lambda data: started.set()))
+        running = box.exec("sh", "-c", "echo x; exec sleep 60", on_stdout=lambda data: started.set())
+        task = asyncio.ensure_future(running)
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -27,7 +27,8 @@ def command(
 ) -> int:  # fmt: skip
     """Show what processes wrote, or the node's log.
 
-    Of BOX: what PROCESS wrote, or without it the newest. Standard error goes to standard error. With --json the list of its processes is printed instead.
+    Of BOX: what PROCESS wrote, or without it the newest process. Standard error goes to standard error. With --json
+    the list of its processes is printed instead.
     """
     if of_node == (box is not None):
         raise InvalidError("name a sandbox, or say --node", remedy="cloche logs BOX")

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 
 from cloche.model.errors import InvalidError, LimitHitError, NotFoundError
 from cloche.model.file import FileInfo, TarSummary, WatchEvent
-from cloche.sdk import pack, untar, wire
+from cloche.sdk import wire
 from cloche.sdk._async import bridge
 from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.values import CopyReport
@@ -61,6 +61,8 @@ class AsyncFiles:
         self, path: str, data: bridge.Chunks | BinaryIO, *, mode: int | None = None, append: bool = False
     ) -> FileInfo:
         """Like `write`, from pieces of bytes or a file opened for reading."""
+        from cloche.sdk import pack
+
         source = pack.pieces(cast(BinaryIO, data)) if hasattr(data, "read") else data
         return await self._write(path, bridge.chunks(source), mode, append)
 
@@ -113,6 +115,8 @@ class AsyncFiles:
     async def upload(self, local: str | os.PathLike[str], path: str) -> CopyReport:
         """Copy a file or a tree of the host so that it is at `path`. Symlinks of the host are copied as links and
         never followed (but `local` itself may be one); sockets, pipes and devices are left out and reported."""
+        from cloche.sdk import pack
+
         report = CopyReport()
         origin = os.path.realpath(os.fspath(local))
         if await bridge.in_thread(os.path.isdir, origin):
@@ -129,6 +133,8 @@ class AsyncFiles:
         """Copy a file or a tree out so that it is at `local`. What the sandbox sends is taken for hostile: names and
         links that lead out of `local`, devices and setuid bits never reach the host. Raises InvalidError for the first
         such entry, or with `skip_refused` leaves it out and reports it."""
+        from cloche.sdk import untar
+
         info = await self.stat(path, follow=True)
         target = os.fspath(local)
         if info.type == "directory":

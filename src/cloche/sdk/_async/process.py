@@ -55,6 +55,7 @@ class AsyncProcess:
 
     @property
     def id(self) -> str:
+        """What `Sandbox.process` finds it by."""
         return self.info.id
 
     @property

@@ -91,10 +91,12 @@ class AsyncSandbox:
 
     @property
     def id(self) -> str:
+        """`sb_` and 26 characters; never used twice."""
         return self._info.id
 
     @property
     def name(self) -> str | None:
+        """Unique among the living, or None."""
         return self._info.name
 
     async def info(self) -> SandboxInfo:

@@ -1,5 +1,5 @@
 # Made from ../_async/files.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, I001, UP028
+# ruff: noqa: C416, I001, RUF100, UP028
 """Files of a sandbox. Paths are the sandbox's: absolute, or relative to its user's home; symlinks stay inside it."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from cloche.model.errors import InvalidError, LimitHitError, NotFoundError
 from cloche.model.file import FileInfo, TarSummary, WatchEvent
-from cloche.sdk import pack, untar, wire
+from cloche.sdk import wire
 from cloche.sdk._sync import bridge
 from cloche.sdk._sync.transport import Transport
 from cloche.sdk.values import CopyReport
@@ -63,6 +63,8 @@ class Files:
         self, path: str, data: bridge.Chunks | BinaryIO, *, mode: int | None = None, append: bool = False
     ) -> FileInfo:
         """Like `write`, from pieces of bytes or a file opened for reading."""
+        from cloche.sdk import pack
+
         source = pack.pieces(cast(BinaryIO, data)) if hasattr(data, "read") else data
         return self._write(path, bridge.chunks(source), mode, append)
 
@@ -115,6 +117,8 @@ class Files:
     def upload(self, local: str | os.PathLike[str], path: str) -> CopyReport:
         """Copy a file or a tree of the host so that it is at `path`. Symlinks of the host are copied as links and
         never followed (but `local` itself may be one); sockets, pipes and devices are left out and reported."""
+        from cloche.sdk import pack
+
         report = CopyReport()
         origin = os.path.realpath(os.fspath(local))
         if bridge.in_thread(os.path.isdir, origin):
@@ -131,6 +135,8 @@ class Files:
         """Copy a file or a tree out so that it is at `local`. What the sandbox sends is taken for hostile: names and
         links that lead out of `local`, devices and setuid bits never reach the host. Raises InvalidError for the first
         such entry, or with `skip_refused` leaves it out and reports it."""
+        from cloche.sdk import untar
+
         info = self.stat(path, follow=True)
         target = os.fspath(local)
         if info.type == "directory":

@@ -1,5 +1,5 @@
 # Made from ../_async/node.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, I001, UP028
+# ruff: noqa: C416, I001, RUF100, UP028
 """The node itself: is it well, what can this machine do, what did it log, leave."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # Made from ../_async/process.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, I001, UP028
+# ruff: noqa: C416, I001, RUF100, UP028
 """A process inside a sandbox: its output from any offset, its input, its end."""
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Process:
 
     @property
     def id(self) -> str:
+        """What `Sandbox.process` finds it by."""
         return self.info.id
 
     @property

@@ -1,5 +1,5 @@
 # Made from ../_async/sandbox.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, I001, UP028
+# ruff: noqa: C416, I001, RUF100, UP028
 """One sandbox: made, found again, used and removed."""
 
 from __future__ import annotations
@@ -93,10 +93,12 @@ class Sandbox:
 
     @property
     def id(self) -> str:
+        """`sb_` and 26 characters; never used twice."""
         return self._info.id
 
     @property
     def name(self) -> str | None:
+        """Unique among the living, or None."""
         return self._info.name
 
     def info(self) -> SandboxInfo:

@@ -1,5 +1,5 @@
 # Made from ../_async/transport.py by scripts/generate_sync.py: edit there.
-# ruff: noqa: C416, I001, UP028
+# ruff: noqa: C416, I001, RUF100, UP028
 """HTTP over the node's unix socket. The only file of the SDK that knows the HTTP library."""
 
 from __future__ import annotations
