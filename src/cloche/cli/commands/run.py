@@ -11,8 +11,9 @@ import click
 
 from cloche.cli import arguments, execution, interrupts
 from cloche.cli.failure import say
-from cloche.model.errors import ClocheError, NotFoundError
+from cloche.model.errors import ClocheError, NotFoundError, TimedOutError
 from cloche.sdk._sync.sandbox import Sandbox
+from cloche.sdk.wire import ConnectionLostError
 
 #: marks what `run` made; its value is one per call, by which an interrupted create is found again
 RUN_LABEL = "cloche.run"
@@ -43,15 +44,36 @@ def command(argv: tuple[str, ...], keep: bool, as_json: bool, **given: Any) -> i
 @contextmanager
 def _sandbox(options: dict[str, Any], token: str, keep: bool) -> Iterator[Sandbox]:
     made: Sandbox | None = None
+    refused = False
     try:
-        made = Sandbox.create(**options)
+        made = _create(options)
         yield made
+    except _NothingMadeError as nothing:
+        refused = True
+        raise nothing.reason from None
     finally:
-        if not keep:
+        if not keep and not refused:
             with interrupts.shielded():
                 _remove(made, token)
         elif made is not None:
             say(f"cloche: kept {made.id}")
+
+
+def _create(options: dict[str, Any]) -> Sandbox:
+    try:
+        return Sandbox.create(**options)
+    except (ConnectionLostError, TimedOutError):
+        raise
+    except ClocheError as error:
+        raise _NothingMadeError(error) from error
+
+
+class _NothingMadeError(Exception):
+    """The node refused, so there is nothing to look for and remove."""
+
+    def __init__(self, reason: ClocheError) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 def _remove(made: Sandbox | None, token: str) -> None:

@@ -183,7 +183,7 @@ class AsyncProcess:
                         return
                 if not follow:
                     return
-            except ConnectionLostError:
+            except (ConnectionLostError, TimedOutError):
                 if breaks == MAX_BREAKS:
                     raise
             if breaks:

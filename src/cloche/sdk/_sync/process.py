@@ -185,7 +185,7 @@ class Process:
                         return
                 if not follow:
                     return
-            except ConnectionLostError:
+            except (ConnectionLostError, TimedOutError):
                 if breaks == MAX_BREAKS:
                     raise
             if breaks:
