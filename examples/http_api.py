@@ -1,7 +1,7 @@
 """The same without the SDK: the node's HTTP API over its unix socket, with the standard library only.
 
-Clients of the SDK and the command line start the node by themselves; here `cloche doctor` does it first. docs/api.md has
-every route.
+Clients of the SDK and the command line start the node by themselves; here `cloche doctor` does it first.
+docs/api.md has every route.
 """
 
 import http.client
