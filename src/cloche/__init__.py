@@ -5,7 +5,7 @@ The public names of the SDK, imported on first use: `import cloche` itself costs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` would be most of the cost
 
 if TYPE_CHECKING:
     from cloche._version import __version__ as __version__
