@@ -1,0 +1,75 @@
+"""A node's services that kill themselves: `victim.py HOME ENGINE OPERATION POINT`. Run by test_kill.py.
+
+Everything before OPERATION is done first; at POINT of OPERATION the process gets SIGKILL. "POINT+3" is 3 ms after it:
+inside the next step, wherever that is by then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from cloche.engines import registry
+from cloche.model.process import ProcessSpec
+from cloche.model.sandbox import SandboxSpec
+from cloche.service.services import Services
+from cloche.store.sqlite import SqliteStore
+
+BEFORE = {"create": [], "start": ["create", "stop"], "stop": ["create"], "remove": ["create"]}
+NAME = "victim"
+
+
+class OneEngine:
+    """A registry of one engine, by name."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.engine = registry.build(name, home)
+
+    def get(self, name):
+        assert name == self.engine.name
+        return self.engine
+
+    async def choose(self, engine, isolation):
+        return self.engine
+
+    def names(self):
+        return [self.engine.name]
+
+
+async def open_services(home: Path, engine: str, observer=None) -> Services:
+    return Services(home, await SqliteStore.open(home / "cloche.db"), OneEngine(home, engine), observer=observer)
+
+
+async def act(services: Services, operation: str) -> None:
+    match operation:
+        case "create":
+            await services.sandboxes.create(SandboxSpec(name=NAME))
+            await services.processes.start(NAME, ProcessSpec(argv=["sleep", "1000"]))
+        case "start":
+            await services.sandboxes.start(NAME)
+        case "stop":
+            await services.sandboxes.stop(NAME, grace_seconds=0.2)
+        case "remove":
+            await services.sandboxes.remove(NAME)
+
+
+async def main(home: Path, engine: str, operation: str, point: str) -> None:
+    async def die(reached: str) -> None:
+        if reached == armed and later:
+            # by its default action, not by a handler of Python's, which would wait for a bytecode
+            signal.setitimer(signal.ITIMER_REAL, float(later) / 1000)
+        elif reached == armed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    armed, (point, _, later) = "", point.partition("+")
+    services = await open_services(home, engine, die)
+    for earlier in BEFORE[operation]:
+        await act(services, earlier)
+    armed = f"{operation}.{point}"
+    await act(services, operation)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:5]))
