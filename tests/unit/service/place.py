@@ -19,7 +19,7 @@ class StillClock:
 
     def __init__(self, now: float = 4_000_000_000.0) -> None:
         self._now = now
-        self._waiters: set[asyncio.Event] = set()
+        self._waiting: list[tuple[float, asyncio.Event]] = []
         self.asked: list[float | None] = []
 
     def now(self) -> float:
@@ -27,14 +27,16 @@ class StillClock:
 
     async def wait(self, event, timeout_seconds):
         self.asked.append(timeout_seconds)
-        over = self._now + timeout_seconds if timeout_seconds is not None else float("inf")
-        self._waiters.add(event)
-        while not event.is_set() and self._now < over:
-            await asyncio.sleep(0)
-        self._waiters.discard(event)
+        if timeout_seconds is not None:
+            self._waiting.append((self._now + timeout_seconds, event))
+        await event.wait()
 
     def forward(self, seconds: float) -> None:
         self._now += seconds
+        for over, event in self._waiting:
+            if over <= self._now:
+                event.set()
+        self._waiting = [(over, event) for over, event in self._waiting if over > self._now]
 
 
 class OneEngine:

@@ -43,7 +43,8 @@ def record(name=None, *, sandbox_id=None, state="creating", project_id="default"
 
 
 def intent_for(row, operation="create"):
-    return Intent(id=new_intent_id(), sandbox_id=row.sandbox.id, operation=operation, step="row_written", created_at=1.0)
+    sandbox_id = row.sandbox.id
+    return Intent(id=new_intent_id(), sandbox_id=sandbox_id, operation=operation, step="row_written", created_at=1.0)
 
 
 def event_for(row, kind="sandbox.created", **data):
@@ -182,4 +183,5 @@ async def test_audit_lines_are_kept_in_order(store):
 
 
 async def test_a_session_environment_has_no_place_in_a_row(store):
-    assert "session_env" not in {*msgspec.structs.asdict(record().sandbox), *msgspec.structs.asdict(record().sandbox.spec)}
+    sandbox = record().sandbox
+    assert "session_env" not in {*msgspec.structs.asdict(sandbox), *msgspec.structs.asdict(sandbox.spec)}
