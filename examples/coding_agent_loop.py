@@ -26,10 +26,12 @@ class Model(Protocol):
 class ScriptedModel:
     """Stands in for a model: wrong first, right when it is told what went wrong."""
 
-    answers: list[str] = field(default_factory=lambda: [
-        "def fizz(n):\n    return 'Fizz' if n % 3 == 0 else 'Buzz' if n % 5 == 0 else str(n)\n",
-        "def fizz(n):\n    return ('Fizz' * (n % 3 == 0) + 'Buzz' * (n % 5 == 0)) or str(n)\n",
-    ])
+    answers: list[str] = field(
+        default_factory=lambda: [
+            "def fizz(n):\n    return 'Fizz' if n % 3 == 0 else 'Buzz' if n % 5 == 0 else str(n)\n",
+            "def fizz(n):\n    return ('Fizz' * (n % 3 == 0) + 'Buzz' * (n % 5 == 0)) or str(n)\n",
+        ]
+    )
 
     def propose(self, task: str, feedback: str | None) -> str:
         return self.answers.pop(0)
@@ -37,8 +39,9 @@ class ScriptedModel:
 
 def attempt(sandbox: Sandbox, program: str) -> ExecResult:
     sandbox.files.write("work/solution.py", program)
-    return sandbox.exec("python3", "test_solution.py", cwd="/home/user/work", timeout_seconds=10,
-                        output_limit_bytes=1 << 20)
+    return sandbox.exec(
+        "python3", "test_solution.py", cwd="/home/user/work", timeout_seconds=10, output_limit_bytes=1 << 20
+    )
 
 
 def solve(model: Model, attempts: int = 5) -> str:

@@ -31,8 +31,12 @@ def documents() -> dict[Path, str]:
 
 
 def cli_page() -> str:
-    parts = [NOTE, "# Command line\n", "Exit statuses: the command's own for `run` and `exec`; 124 timeout, 125 Cloche "
-             "failed, 126 cannot execute, 127 not found. Data goes to stdout, everything else to stderr.\n"]
+    parts = [
+        NOTE,
+        "# Command line\n",
+        "Exit statuses: the command's own for `run` and `exec`; 124 timeout, 125 Cloche "
+        "failed, 126 cannot execute, 127 not found. Data goes to stdout, everything else to stderr.\n",
+    ]
     context = click.Context(cli, info_name="cloche")
     for name in COMMANDS:
         command = cli.get_command(context, name)
@@ -42,8 +46,12 @@ def cli_page() -> str:
 
 
 def sdk_page() -> str:
-    parts = [NOTE, "# Python SDK\n", "`from cloche import …`. `AsyncSandbox`, `AsyncProcess` and `AsyncNode` have the "
-             "same shape, with `await`, `async with` and `async for`.\n"]
+    parts = [
+        NOTE,
+        "# Python SDK\n",
+        "`from cloche import …`. `AsyncSandbox`, `AsyncProcess` and `AsyncNode` have the "
+        "same shape, with `await`, `async with` and `async for`.\n",
+    ]
     for name in CLASSES:
         parts += _class(name, getattr(cloche, name))
         if name == "Sandbox":
@@ -52,9 +60,23 @@ def sdk_page() -> str:
             parts += _options()
             parts += _class("Sandbox.files", Files)
     parts += ["## Values\n"]
-    parts += [f"### {name}\n\n{_doc(getattr(cloche, name))}\n" for name in (
-        "ExecResult", "Output", "Gap", "Exited", "CopyReport", "SandboxInfo", "SandboxStats", "ProcessInfo", "Usage",
-        "FileInfo", "WatchEvent", "Mount")]
+    parts += [
+        f"### {name}\n\n{_doc(getattr(cloche, name))}\n"
+        for name in (
+            "ExecResult",
+            "Output",
+            "Gap",
+            "Exited",
+            "CopyReport",
+            "SandboxInfo",
+            "SandboxStats",
+            "ProcessInfo",
+            "Usage",
+            "FileInfo",
+            "WatchEvent",
+            "Mount",
+        )
+    ]
     parts += ["## Errors\n", "| class | code | meaning |\n| --- | --- | --- |"]
     errors = [getattr(cloche, name) for name in sorted(cloche.__all__) if name.endswith("Error")]
     parts += [f"| `{error.__name__}` | {_code(error)} | {_doc(error)} |" for error in errors]

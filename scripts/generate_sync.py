@@ -11,8 +11,9 @@ from pathlib import Path
 
 SDK = Path(__file__).resolve().parents[1] / "src" / "cloche" / "sdk"
 BY_HAND = frozenset({"__init__.py", "bridge.py"})
-HEADER = ("# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n"
-          "# ruff: noqa: C416, I001, RUF100, UP028\n")
+HEADER = (
+    "# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n# ruff: noqa: C416, I001, RUF100, UP028\n"
+)
 
 NAMES = {
     "_async": "_sync",
@@ -47,8 +48,11 @@ def to_sync(source: str) -> str:
 def generated() -> dict[Path, str]:
     """Path → text of every file of the blocking half that is not written by hand."""
     sources = sorted((SDK / "_async").glob("*.py"))
-    return {SDK / "_sync" / path.name: HEADER.format(name=path.name) + to_sync(path.read_text())
-            for path in sources if path.name not in BY_HAND}
+    return {
+        SDK / "_sync" / path.name: HEADER.format(name=path.name) + to_sync(path.read_text())
+        for path in sources
+        if path.name not in BY_HAND
+    }
 
 
 def main() -> int:

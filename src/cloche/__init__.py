@@ -48,15 +48,30 @@ if TYPE_CHECKING:
     from cloche.sdk.values import SandboxInfo as SandboxInfo
 
 _ERRORS = (
-    "AlreadyExistsError", "ClocheError", "EngineError", "GuestError", "InvalidError", "LimitHitError",
-    "LimitUnenforceableError", "NeedsSubuidError", "NoSpaceError", "NodeUnreachableError", "NotFoundError",
-    "PermissionDeniedError", "SandboxDeadError", "TimedOutError", "UnavailableError", "VersionMismatchError",
+    "AlreadyExistsError",
+    "ClocheError",
+    "EngineError",
+    "GuestError",
+    "InvalidError",
+    "LimitHitError",
+    "LimitUnenforceableError",
+    "NeedsSubuidError",
+    "NoSpaceError",
+    "NodeUnreachableError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "SandboxDeadError",
+    "TimedOutError",
+    "UnavailableError",
+    "VersionMismatchError",
     "WrongStateError",
 )
 _HOMES: dict[str, str] = {
     **dict.fromkeys(_ERRORS, "cloche.model.errors"),
-    **dict.fromkeys(("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo"),
-                    "cloche.sdk.values"),
+    **dict.fromkeys(
+        ("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo"),
+        "cloche.sdk.values",
+    ),
     **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),
     **dict.fromkeys(("FileInfo", "WatchEvent"), "cloche.model.file"),
     "SandboxStats": "cloche.model.events",

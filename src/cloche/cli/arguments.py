@@ -50,8 +50,11 @@ SIZE = Size()
 _SANDBOX = [
     click.option("--image", default="host", show_default=True, help="OCI image, or `host`: this machine's /usr."),
     click.option("--engine", default="auto", show_default=True, help="Which engine; auto takes the strongest."),
-    click.option("--isolation", type=click.Choice(["vm", "gvisor", "namespace", "container"]),
-                 help="The level that must be met, or nothing is made."),
+    click.option(
+        "--isolation",
+        type=click.Choice(["vm", "gvisor", "namespace", "container"]),
+        help="The level that must be met, or nothing is made.",
+    ),
     click.option("--memory", type=SIZE, help="Memory, such as 512m."),
     click.option("--cpus", type=float, help="CPUs, such as 0.5."),
     click.option("--disk", type=SIZE, help="What may be written, such as 1g."),
@@ -85,9 +88,13 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
         raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="--net none, or no --net")
     same = {name: given.pop(name) for name in _SAME}
     return {
-        **same, "env": environment(given.pop("env")),
-        "labels": pairs(given.pop("label")), "mounts": given.pop("volume"),
-        "host_paths": given.pop("host_path"), "hide": given.pop("hide"), "ttl_seconds": given.pop("ttl"),
+        **same,
+        "env": environment(given.pop("env")),
+        "labels": pairs(given.pop("label")),
+        "mounts": given.pop("volume"),
+        "host_paths": given.pop("host_path"),
+        "hide": given.pop("hide"),
+        "ttl_seconds": given.pop("ttl"),
         "idle_timeout_seconds": given.pop("idle_timeout"),
     }
 
@@ -95,8 +102,11 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
 def environment(given: Sequence[str]) -> dict[str, str]:
     """K=V as it is; K alone takes the host's value and is left out when the host has none."""
     named = {entry.partition("=")[0]: entry for entry in given}
-    return {name: entry.partition("=")[2] if "=" in entry else os.environ[name]
-            for name, entry in named.items() if "=" in entry or name in os.environ}
+    return {
+        name: entry.partition("=")[2] if "=" in entry else os.environ[name]
+        for name, entry in named.items()
+        if "=" in entry or name in os.environ
+    }
 
 
 def pairs(given: Sequence[str]) -> dict[str, str]:

@@ -27,4 +27,3 @@ def each(boxes: Iterable[str], operation: Callable[[Sandbox], SandboxInfo | None
     if as_json:
         render.print_json({"sandboxes": done})
     return status
-

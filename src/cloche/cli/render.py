@@ -39,7 +39,7 @@ def write(text: str) -> None:
 
 
 def ago(moment: float | None) -> str:
-    """"5m ago", or "in 5m" for what is to come."""
+    """ "5m ago", or "in 5m" for what is to come."""
     if moment is None:
         return "-"
     seconds = time.time() - moment

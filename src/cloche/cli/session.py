@@ -80,8 +80,10 @@ def _check_egress(value: object) -> None:
     for rule in rules:
         _check_rule(_mapping(rule, "egress.rules."))
     if default != "deny" or rules:
-        raise UnavailableError("egress is not built yet: a sandbox has no network at all",
-                               remedy="leave egress out, or say only `default: deny`")
+        raise UnavailableError(
+            "egress is not built yet: a sandbox has no network at all",
+            remedy="leave egress out, or say only `default: deny`",
+        )
 
 
 def _check_rule(rule: dict[str, Any]) -> None:

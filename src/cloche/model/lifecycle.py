@@ -16,7 +16,11 @@ TABLE: dict[str, tuple[frozenset[State], State | None, State | None]] = {
     "pause": (frozenset({"running"}), None, "paused"),
     "resume": (frozenset({"paused"}), None, "running"),
     "stop": (frozenset({"running", "paused"}), "stopping", "stopped"),
-    "remove": (frozenset({"stopped", "failed", "running", "paused", "suspended", "creating", "stopping"}), "stopping", None),
+    "remove": (
+        frozenset({"stopped", "failed", "running", "paused", "suspended", "creating", "stopping"}),
+        "stopping",
+        None,
+    ),
     "exec": (frozenset({"running"}), None, "running"),
     "extend": (frozenset({"running", "paused"}), None, None),
 }

@@ -32,8 +32,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def asked(self) -> frozenset[str]:
         """Names of the limits that were given: "memory", "cpus", "pids", "disk", "open_files"."""
-        given = {"memory": self.memory_mib, "cpus": self.cpus, "pids": self.pids, "disk": self.disk_mib,
-                 "open_files": self.open_files}
+        given = {
+            "memory": self.memory_mib,
+            "cpus": self.cpus,
+            "pids": self.pids,
+            "disk": self.disk_mib,
+            "open_files": self.open_files,
+        }
         return frozenset(name for name, value in given.items() if value is not None)
 
     def resolved(self) -> ResolvedLimits:
@@ -57,8 +62,13 @@ class ResolvedLimits(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int
 
     def check(self) -> None:
-        ranges = {"memory_mib": (16, 1 << 24), "cpus": (0.01, 4096), "pids": (4, 1 << 22), "disk_mib": (1, 1 << 30),
-                  "open_files": (16, 1 << 20)}
+        ranges = {
+            "memory_mib": (16, 1 << 24),
+            "cpus": (0.01, 4096),
+            "pids": (4, 1 << 22),
+            "disk_mib": (1, 1 << 30),
+            "open_files": (16, 1 << 20),
+        }
         for field, (low, high) in ranges.items():
             value = getattr(self, field)
             if not low <= value <= high:
@@ -66,7 +76,7 @@ class ResolvedLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_size_mib(text: str) -> int:
-    """"512m", "1g", "1.5GiB", "1048576" (bytes) → whole MiB, rounded up. Raises InvalidError."""
+    """ "512m", "1g", "1.5GiB", "1048576" (bytes) → whole MiB, rounded up. Raises InvalidError."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise InvalidError(f"not a size: {text!r} (try 512m or 1g)")
@@ -75,7 +85,7 @@ def parse_size_mib(text: str) -> int:
 
 
 def parse_duration_seconds(text: str) -> float:
-    """"30s", "1m30s", "500ms", "2h", "45" (seconds) → seconds. Raises InvalidError."""
+    """ "30s", "1m30s", "500ms", "2h", "45" (seconds) → seconds. Raises InvalidError."""
     stripped = text.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", stripped):
         return float(stripped)

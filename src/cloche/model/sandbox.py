@@ -111,7 +111,9 @@ def _check_labels(labels: dict[str, str]) -> None:
         raise InvalidError(f"at most {MAX_LABELS} labels", field="labels")
     for key, value in labels.items():
         if not LABEL_KEY.fullmatch(key) or len(value) > MAX_LABEL_VALUE:
-            raise InvalidError(f"label {key!r} must match {LABEL_KEY.pattern}, value ≤ {MAX_LABEL_VALUE}", field="labels")
+            raise InvalidError(
+                f"label {key!r} must match {LABEL_KEY.pattern}, value ≤ {MAX_LABEL_VALUE}", field="labels"
+            )
 
 
 def _check_absolute(path: str, field: str) -> None:

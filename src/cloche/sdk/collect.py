@@ -72,8 +72,14 @@ class Collector:
         """`info` is what was known before the end; the receipt that came with the output replaces it."""
         last = self._info or info
         return ExecResult(
-            process_id=last.id, exit_code=255 if last.exit_code is None else last.exit_code,
-            stdout_bytes=bytes(self._kept["stdout"]), stderr_bytes=bytes(self._kept["stderr"]),
-            usage=last.usage or Usage(), limit_hit=last.limit_hit, signal=last.signal, error=last.error,
-            truncated=self._truncated, gaps=tuple(self._gaps),
+            process_id=last.id,
+            exit_code=255 if last.exit_code is None else last.exit_code,
+            stdout_bytes=bytes(self._kept["stdout"]),
+            stderr_bytes=bytes(self._kept["stderr"]),
+            usage=last.usage or Usage(),
+            limit_hit=last.limit_hit,
+            signal=last.signal,
+            error=last.error,
+            truncated=self._truncated,
+            gaps=tuple(self._gaps),
         )

@@ -93,12 +93,13 @@ def body(spec: msgspec.Struct) -> dict[str, Any]:
 
 
 def parse_mount(text: str) -> Mount:
-    """"SRC:DST[:ro|:rw]" → Mount; SRC may be relative to the working directory. Raises InvalidError,
+    """ "SRC:DST[:ro|:rw]" → Mount; SRC may be relative to the working directory. Raises InvalidError,
     UnavailableError for a kind of mount that this version does not know."""
     source, target, mode = _three(text if text.count(":") != 1 else f"{text}:rw")
     if mode == "cow":
-        raise UnavailableError(f"copy-on-write mounts are not built yet: {text}",
-                               remedy="mount it with :ro or copy it in")
+        raise UnavailableError(
+            f"copy-on-write mounts are not built yet: {text}", remedy="mount it with :ro or copy it in"
+        )
     if mode not in _MOUNT_MODES:
         raise InvalidError(f"a mount is ro or rw, not {mode!r}: {text}", field="mounts")
     return Mount(source=absolute(source), target=target, mode="ro" if mode == "ro" else "rw")

@@ -70,8 +70,9 @@ class Extraction:
                 self._modes[()] = member.mode
         except _RefusedError as refused:
             if not self._skip_refused:
-                raise InvalidError(f"refused {member.name!r} from the sandbox: {refused}",
-                                   entry=member.name) from refused
+                raise InvalidError(
+                    f"refused {member.name!r} from the sandbox: {refused}", entry=member.name
+                ) from refused
             self._report.refused.append((member.name, str(refused)))
 
     def _write(self, root: int, parts: tuple[str, ...], member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
@@ -156,8 +157,13 @@ class _Member(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-             tarfile.GNUTYPE_LONGLINK)
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def _members(source: Source) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:

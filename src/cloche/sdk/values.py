@@ -78,9 +78,15 @@ class ExecResult:
     def to_json(self) -> dict[str, Any]:
         """The object that `cloche exec --json` prints."""
         return {
-            "process_id": self.process_id, "exit_code": self.exit_code, "stdout": self.stdout, "stderr": self.stderr,
-            "usage": msgspec.to_builtins(self.usage), "limit_hit": self.limit_hit, "signal": self.signal,
-            "error": self.error, "truncated": self.truncated,
+            "process_id": self.process_id,
+            "exit_code": self.exit_code,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "usage": msgspec.to_builtins(self.usage),
+            "limit_hit": self.limit_hit,
+            "signal": self.signal,
+            "error": self.error,
+            "truncated": self.truncated,
             "gaps": [{"stream": gap.stream, "offset": gap.offset, "lost_bytes": gap.lost_bytes} for gap in self.gaps],
         }
 

@@ -19,6 +19,6 @@ class Engines(Protocol):
         """Raises InvalidError for a name that is not known."""
 
     async def choose(self, engine: str, isolation: Isolation | None) -> Engine:
-        """"auto" takes the strongest that works here; raises UnavailableError, never weakens silently."""
+        """ "auto" takes the strongest that works here; raises UnavailableError, never weakens silently."""
 
     def names(self) -> list[str]: ...

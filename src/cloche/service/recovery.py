@@ -44,9 +44,7 @@ async def _all_records(core: Core) -> list[SandboxRecord]:
             return records
 
 
-async def _settle_or_fail(
-    core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None
-) -> str | None:
+async def _settle_or_fail(core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None) -> str | None:
     sandbox_id = record.sandbox.id
     try:
         return await _settle(core, reaper, record, operation or _implied(record))

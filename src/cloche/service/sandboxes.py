@@ -55,6 +55,7 @@ class SandboxService:
         self, ref: str, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT
     ) -> Sandbox:
         """Run a stopped sandbox again with the disk it had."""
+
         async def run(record: SandboxRecord) -> SandboxRecord:
             require("start", record.sandbox.state, ref)
             started = await bringup.start(self._core, record, session_env or {})
@@ -109,6 +110,7 @@ class SandboxService:
 
     async def remove(self, ref: str, *, force: bool = True, project_id: str = DEFAULT_PROJECT) -> None:
         """Take it away with its disk. Without `force` a living sandbox raises WrongStateError."""
+
         async def run(record: SandboxRecord) -> SandboxRecord:
             if record.sandbox.state in LIVING and not force:
                 raise WrongStateError(f"sandbox {ref} is {record.sandbox.state}: stop it first, or force its removal",

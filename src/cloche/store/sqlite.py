@@ -135,9 +135,7 @@ class SqliteStore:
 
 def _connect(path: Path) -> sqlite3.Connection:
     with _failures():
-        connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         try:
             for pragma in _PRAGMAS:

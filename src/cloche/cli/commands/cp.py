@@ -28,8 +28,10 @@ def command(source: str, target: str, as_json: bool) -> int:
     """
     inside, outside = _box(source), _box(target)
     if (inside is None) == (outside is None):
-        raise InvalidError("one of SRC and DST must be BOX:PATH and the other a path of the host",
-                           remedy="cloche cp BOX:/home/user/a.txt .  (a host path with a colon: ./a:b)")
+        raise InvalidError(
+            "one of SRC and DST must be BOX:PATH and the other a path of the host",
+            remedy="cloche cp BOX:/home/user/a.txt .  (a host path with a colon: ./a:b)",
+        )
     with interrupts.orderly():
         if inside is not None:
             report = _out(Sandbox.from_id(inside[0]), inside[1], target)
@@ -39,8 +41,13 @@ def command(source: str, target: str, as_json: bool) -> int:
     for name, why in report.refused:
         say(f"cloche: left out {render.clean(name)}: {render.clean(why)}")
     if as_json:
-        render.print_json({"files": report.files, "bytes": report.bytes,
-                           "refused": [{"name": name, "reason": why} for name, why in report.refused]})
+        render.print_json(
+            {
+                "files": report.files,
+                "bytes": report.bytes,
+                "refused": [{"name": name, "reason": why} for name, why in report.refused],
+            }
+        )
     return 1 if report.refused else 0
 
 

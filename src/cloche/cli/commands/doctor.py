@@ -25,14 +25,33 @@ def command(as_json: bool) -> int:
 
 
 def _tell(found: dict[str, Any]) -> None:
-    render.print_table(("ENGINE", "USABLE", "ISOLATION"), [
-        (engine["name"] + (" (auto)" if engine["name"] == found.get("auto") else ""),
-         "yes" if engine["usable"] else "no", engine["isolation"]) for engine in found.get("engines", [])])
+    render.print_table(
+        ("ENGINE", "USABLE", "ISOLATION"),
+        [
+            (
+                engine["name"] + (" (auto)" if engine["name"] == found.get("auto") else ""),
+                "yes" if engine["usable"] else "no",
+                engine["isolation"],
+            )
+            for engine in found.get("engines", [])
+        ],
+    )
     render.write("\n")
-    render.print_table(("ENGINE", "CHECK", "STATUS", "FOUND"), [
-        (check.get("engine") or "machine", check["id"], _MARKS.get(check["status"], check["status"]), check["summary"])
-        for check in found.get("checks", [])])
+    render.print_table(
+        ("ENGINE", "CHECK", "STATUS", "FOUND"),
+        [
+            (
+                check.get("engine") or "machine",
+                check["id"],
+                _MARKS.get(check["status"], check["status"]),
+                check["summary"],
+            )
+            for check in found.get("checks", [])
+        ],
+    )
     remedies = [check for check in found.get("checks", []) if check.get("remedy")]
     if remedies:
-        render.write("\nTo mend:\n" + "".join(
-            f"  {render.clean(check['id'])}: {render.clean(check['remedy'])}\n" for check in remedies))
+        render.write(
+            "\nTo mend:\n"
+            + "".join(f"  {render.clean(check['id'])}: {render.clean(check['remedy'])}\n" for check in remedies)
+        )

@@ -36,5 +36,14 @@ def command(every: bool, quiet: bool, states: Sequence[str], labels: Sequence[st
 
 def _row(box: SandboxInfo) -> Sequence[object]:
     state = f"{box.state} ({box.reason})" if box.reason else box.state
-    return (box.id, box.name, state, box.engine, box.isolation, box.spec.image, render.ago(box.created_at),
-            render.ago(box.expires_at), render.labels(box.labels))
+    return (
+        box.id,
+        box.name,
+        state,
+        box.engine,
+        box.isolation,
+        box.spec.image,
+        render.ago(box.created_at),
+        render.ago(box.expires_at),
+        render.labels(box.labels),
+    )

@@ -25,7 +25,8 @@ def status(as_json: bool) -> int:
     home = Path(os.path.abspath(default_home()))
     if not listens(home):
         render.print_json({"status": "stopped", "home": str(home)}) if as_json else render.write(
-            f"not running ({render.clean(home)})\n")
+            f"not running ({render.clean(home)})\n"
+        )
         return 1
     health = Node(home).health()
     if as_json:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cloche.channel.unix import UnixChannel
 from cloche.engines.namespace import stages
-from cloche.model.errors import EngineError
+from cloche.model.errors import ClocheError, EngineError
 
 READY_TIMEOUT_SECONDS = 30.0
 MAX_REPLY_BYTES = 1 << 20
@@ -24,7 +24,15 @@ MAX_REPLY_BYTES = 1 << 20
 
 async def launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """Make a box; the launcher's ready line. Raises EngineError (which stage failed and its remedy) or NoSpaceError."""
-    return await asyncio.to_thread(_launch, launcher, plan)
+    launching = asyncio.ensure_future(asyncio.to_thread(_launch, launcher, plan))
+    try:
+        return await asyncio.shield(launching)
+    except asyncio.CancelledError:
+        # the thread cannot be stopped: whoever gave up may take the box away only once it is there
+        await asyncio.wait([launching])
+        with contextlib.suppress(ClocheError):
+            launching.result()
+        raise
 
 
 def _launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,9 @@ class AsyncFiles:
         async for chunk in self.read_stream(path, offset=offset, length=length):
             content += chunk
             if len(content) > max_bytes:
-                raise LimitHitError(f"{path} has more than {max_bytes} bytes", remedy="files.read_stream(path)",
-                                    limit="max_bytes")
+                raise LimitHitError(
+                    f"{path} has more than {max_bytes} bytes", remedy="files.read_stream(path)", limit="max_bytes"
+                )
         return bytes(content)
 
     async def read_stream(self, path: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
@@ -50,9 +51,7 @@ class AsyncFiles:
         async for chunk in self._stream("/content", query):
             yield chunk
 
-    async def write(
-        self, path: str, data: str | bytes, *, mode: int | None = None, append: bool = False
-    ) -> FileInfo:
+    async def write(self, path: str, data: str | bytes, *, mode: int | None = None, append: bool = False) -> FileInfo:
         """Replace the file as a whole (or add to it), making its directories. `mode` None: 0644, or as it was."""
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         return await self._write(path, content, mode, append)
@@ -127,9 +126,7 @@ class AsyncFiles:
             report.files, report.bytes = 1, os.path.getsize(origin)
         return report
 
-    async def download(
-        self, path: str, local: str | os.PathLike[str], *, skip_refused: bool = False
-    ) -> CopyReport:
+    async def download(self, path: str, local: str | os.PathLike[str], *, skip_refused: bool = False) -> CopyReport:
         """Copy a file or a tree out so that it is at `local`. What the sandbox sends is taken for hostile: names and
         links that lead out of `local`, devices and setuid bits never reach the host. Raises InvalidError for the first
         such entry, or with `skip_refused` leaves it out and reports it."""

@@ -42,8 +42,9 @@ class Files:
         for chunk in self.read_stream(path, offset=offset, length=length):
             content += chunk
             if len(content) > max_bytes:
-                raise LimitHitError(f"{path} has more than {max_bytes} bytes", remedy="files.read_stream(path)",
-                                    limit="max_bytes")
+                raise LimitHitError(
+                    f"{path} has more than {max_bytes} bytes", remedy="files.read_stream(path)", limit="max_bytes"
+                )
         return bytes(content)
 
     def read_stream(self, path: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -52,9 +53,7 @@ class Files:
         for chunk in self._stream("/content", query):
             yield chunk
 
-    def write(
-        self, path: str, data: str | bytes, *, mode: int | None = None, append: bool = False
-    ) -> FileInfo:
+    def write(self, path: str, data: str | bytes, *, mode: int | None = None, append: bool = False) -> FileInfo:
         """Replace the file as a whole (or add to it), making its directories. `mode` None: 0644, or as it was."""
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         return self._write(path, content, mode, append)
@@ -129,9 +128,7 @@ class Files:
             report.files, report.bytes = 1, os.path.getsize(origin)
         return report
 
-    def download(
-        self, path: str, local: str | os.PathLike[str], *, skip_refused: bool = False
-    ) -> CopyReport:
+    def download(self, path: str, local: str | os.PathLike[str], *, skip_refused: bool = False) -> CopyReport:
         """Copy a file or a tree out so that it is at `local`. What the sandbox sends is taken for hostile: names and
         links that lead out of `local`, devices and setuid bits never reach the host. Raises InvalidError for the first
         such entry, or with `skip_refused` leaves it out and reports it."""
@@ -165,9 +162,7 @@ class Files:
             if event.event != "keepalive":
                 yield event
 
-    def _write(
-        self, path: str, content: Iterator[bytes] | bytes, mode: int | None, append: bool
-    ) -> FileInfo:
+    def _write(self, path: str, content: Iterator[bytes] | bytes, mode: int | None, append: bool) -> FileInfo:
         octal = None if mode is None else f"{mode & 0o7777:04o}"
         query = {"path": path, "mode": octal, "append": append, "atomic": not append, "create_parents": True}
         return wire.decode(self._ask("PUT", "/content", query, content), FileInfo)
@@ -176,9 +171,7 @@ class Files:
         given = {key: value for key, value in body.items() if value is not None}
         return wire.decode(self._transport.ask("POST", f"{self._path}/{operation}", json=given), FileInfo)
 
-    def _ask(
-        self, method: str, rest: str, query: wire.Query, content: Iterator[bytes] | bytes | None = None
-    ) -> bytes:
+    def _ask(self, method: str, rest: str, query: wire.Query, content: Iterator[bytes] | bytes | None = None) -> bytes:
         return self._transport.ask(method, self._path + rest, query=query, content=content)
 
     def _stream(self, rest: str, query: wire.Query) -> Iterator[bytes]:

@@ -142,9 +142,7 @@ class Sandbox:
         spec = options.process_spec(argv, process, stdin=stdin or pty is not None, pty=pty)
         return Process.start(self._transport, self.id, spec, follow=False)
 
-    def pty(
-        self, *argv: str, rows: int = 24, cols: int = 80, **process: Unpack[ProcessOptions]
-    ) -> Process:
+    def pty(self, *argv: str, rows: int = 24, cols: int = 80, **process: Unpack[ProcessOptions]) -> Process:
         """Start a command (default: a login shell) on a terminal of its own."""
         return self.spawn(*(argv or ("bash", "-l")), pty=PtySize(rows=rows, cols=cols), **process)
 
@@ -231,9 +229,7 @@ def _pieces(data: bytes, size: int = 256 << 10) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _show(
-    event: ProcessEvent, on_stdout: bridge.Callback | None, on_stderr: bridge.Callback | None
-) -> None:
+def _show(event: ProcessEvent, on_stdout: bridge.Callback | None, on_stderr: bridge.Callback | None) -> None:
     if isinstance(event, Output):
         callback = on_stdout if event.stream == "stdout" else on_stderr
         if callback is not None:

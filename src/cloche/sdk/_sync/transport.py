@@ -141,8 +141,9 @@ def _named_errors() -> Any:
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
         raise _NeverSentError(f"no node answers: {error}", remedy="cloche node status") from error
     except _LOST as error:
-        raise ConnectionLostError(f"the node went away in the middle of an answer: {error}",
-                                  remedy="cloche logs --node") from error
+        raise ConnectionLostError(
+            f"the node went away in the middle of an answer: {error}", remedy="cloche logs --node"
+        ) from error
     except httpcore.TimeoutException as error:
         raise TimedOutError("the node did not answer in time", remedy="cloche logs --node") from error
     except OSError as error:
