@@ -35,7 +35,7 @@ def command(every: bool, quiet: bool, states: Sequence[str], labels: Sequence[st
 
 
 def _row(box: SandboxInfo) -> Sequence[object]:
-    state = f"{box.state} ({box.reason})" if box.reason else box.state
+    state = f"{box.state} ({box.reason})" if box.reason and box.reason != box.state else box.state
     return (
         box.id,
         box.name,
