@@ -61,8 +61,16 @@ def test_run_is_its_command(node: StubNode) -> None:
 def test_failures_have_their_own_status(node: StubNode) -> None:
     missing = cloche("run", "--", "no-such-program")
     assert missing.returncode == 127 and b"no-such-program" in missing.stderr
-    for wrong in (["run"], ["run", "--nope", "x"], ["nope"], ["run", "--memory", "much", "x"], ["exec", "nobody", "x"],
-                  ["run", "--net", "all", "x"], ["run", "-v", "/a:/b:cow", "x"], ["run", "-t", "x"]):
+    for wrong in (
+        ["run"],
+        ["run", "--nope", "x"],
+        ["nope"],
+        ["run", "--memory", "much", "x"],
+        ["exec", "nobody", "x"],
+        ["run", "--net", "all", "x"],
+        ["run", "-v", "/a:/b:cow", "x"],
+        ["run", "-t", "x"],
+    ):
         failed = cloche(*wrong)
         assert failed.returncode == 125, wrong
         assert failed.stderr.startswith(b"cloche: ") and b"Traceback" not in failed.stderr
@@ -128,8 +136,9 @@ def test_a_reader_that_goes_away_is_no_failure_to_shout_about(node: StubNode) ->
 def test_a_terminal_is_put_back(node: StubNode) -> None:
     controller, terminal = pty.openpty()
     before = termios.tcgetattr(terminal)
-    run = subprocess.Popen([*CLI, "run", "-it", "--", "sh", "-c", "echo ready; cat"], stdin=terminal, stdout=terminal,
-                           stderr=terminal)
+    run = subprocess.Popen(
+        [*CLI, "run", "-it", "--", "sh", "-c", "echo ready; cat"], stdin=terminal, stdout=terminal, stderr=terminal
+    )
     assert b"ready" in os.read(controller, 100)
     assert termios.tcgetattr(terminal)[3] & (termios.ICANON | termios.ECHO) == 0
     os.write(controller, b"typed\n")
@@ -176,8 +185,14 @@ def test_cp_both_ways(node: StubNode, tmp_path: Path) -> None:
 
 def test_doctor_fails_when_nothing_is_usable(node: StubNode) -> None:
     engine = {"name": "namespace", "usable": False, "isolation": "namespace", "capabilities": {}}
-    check = {"engine": "namespace", "id": "userns", "status": "missing", "summary": "none", "remedy": "sysctl x=1",
-             "required": True}
+    check = {
+        "engine": "namespace",
+        "id": "userns",
+        "status": "missing",
+        "summary": "none",
+        "remedy": "sysctl x=1",
+        "required": True,
+    }
     node.answers["GET", "/v1/doctor"] = (200, {"checks": [check], "engines": [engine], "auto": None})
     done = cloche("doctor")
     assert done.returncode == 1 and b"sysctl x=1" in done.stdout

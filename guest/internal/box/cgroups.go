@@ -3,6 +3,7 @@ package box
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,7 +18,11 @@ func makeCgroups(groups []Cgroup) error {
 			return stage("cgroup", unwrap(err))
 		}
 		for _, write := range group.Writes {
-			if err := writeControl(group.Dir+"/"+write[0], write[1]); err != nil {
+			err := writeControl(group.Dir+"/"+write[0], write[1])
+			if err == syscall.ENOENT && slices.Contains(group.Optional, write[0]) {
+				continue
+			}
+			if err != nil {
 				return stage("cgroup "+write[0], unwrap(err))
 			}
 		}

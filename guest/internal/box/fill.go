@@ -112,7 +112,20 @@ func cover(rootFD int, name string) error {
 	if directory {
 		return syscall.Mount("tmpfs", link, "tmpfs", quiet|syscall.MS_NOEXEC|syscall.MS_RDONLY, tinyTmpf)
 	}
-	return syscall.Mount("/dev/null", link, "", syscall.MS_BIND, "")
+	return coverFile(place)
+}
+
+// coverFile puts /dev/null over a file, with no more rights than any other mount of the box has.
+func coverFile(place int) error {
+	tree, err := sys.OpenTree(-100, "/dev/null", sys.OpenTreeClone|sys.OpenTreeCloexec)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(tree)
+	if err := sys.MountSetattr(tree, false, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNoexec); err != nil {
+		return err
+	}
+	return sys.MoveMount(tree, place)
 }
 
 func mountDev(doc *initDoc, root string) error {
@@ -134,7 +147,7 @@ func mountDev(doc *initDoc, root string) error {
 	if err := devLinks(dev); err != nil {
 		return stage("/dev links", err)
 	}
-	if err := syscall.Mount("devpts", dev+"/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"); err != nil {
+	if err := syscall.Mount("devpts", dev+"/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max="+strconv.Itoa(terminals)); err != nil {
 		return stage("/dev/pts", err)
 	}
 	options = "size=" + strconv.Itoa(doc.Plan.ShmMiB) + "m,mode=1777"

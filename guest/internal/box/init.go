@@ -91,8 +91,7 @@ func build(doc *initDoc) error {
 	if err := loopbackUp(); err != nil {
 		return stage("loopback", err)
 	}
-	// refused by seccomp as well; this holds even for a call that the filter would miss
-	_ = os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	limitNamespace()
 	return makeRoot(doc)
 }
 
@@ -112,6 +111,9 @@ func becomeGuest(doc *initDoc) error {
 	}
 	if err := limitProcesses(plan); err != nil {
 		return stage("pids limit", err)
+	}
+	if err := limitQueues(); err != nil {
+		return stage("limits", err)
 	}
 	if err := sys.DropBounding(plan.GuestCaps...); err != nil {
 		return stage("bounding set", err)
@@ -136,6 +138,35 @@ func becomeGuest(doc *initDoc) error {
 		return stage("seccomp", err)
 	}
 	return stage("start guest", sys.Exec(guestInside, []string{"cloche-guest"}, env))
+}
+
+// limitNamespace bounds what the kernel counts per user namespace. New user namespaces are refused by seccomp as well;
+// this holds even for a call that the filter would miss. Inotify instances count for the owner of the namespace too: one
+// box could use up those of its owner, and no program of theirs on the host could watch a file.
+func limitNamespace() {
+	for name, most := range map[string]string{"user_namespaces": "0", "inotify_instances": "48", "inotify_watches": "65536"} {
+		_ = os.WriteFile("/proc/sys/user/max_"+name, []byte(most), 0)
+	}
+}
+
+// limitQueues lowers what is charged to the owner of the namespace as well, and priorities that the owner may have been
+// given by the system's configuration. A limit that is lower already stays.
+func limitQueues() error {
+	const memlock, sigpending, msgqueue, nice, rtprio = 8, 11, 12, 13, 14
+	most := map[int]uint64{memlock: 64 << 20, sigpending: 4096, msgqueue: 256 << 10, nice: 0, rtprio: 0}
+	for which, value := range most {
+		var now syscall.Rlimit
+		if err := syscall.Getrlimit(which, &now); err != nil {
+			return err
+		}
+		if now.Max <= value {
+			continue
+		}
+		if err := syscall.Setrlimit(which, &syscall.Rlimit{Cur: min(now.Cur, value), Max: value}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // limitProcesses: RLIMIT_NPROC counts per id and user namespace, so it holds without any cgroup. The guest itself gets

@@ -15,6 +15,8 @@ const (
 	skelMiB  = 16
 	devKiB   = 64
 	tinyTmpf = "size=4k,nr_inodes=8,mode=555"
+	// the number of terminals is the machine's, and all boxes together have three quarters of it
+	terminals = 256
 )
 
 // stagingPlaces: any directory will do, it is covered only in this mount namespace. Everything that is bound was opened

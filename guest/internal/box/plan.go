@@ -56,10 +56,12 @@ type IDs struct {
 // Shared tells whether user code has the guest's uid.
 func (ids IDs) Shared() bool { return ids.Mode == "one" }
 
-// Cgroup is one directory to make and the values to write into it before anything runs there.
+// Cgroup is one directory to make and the values to write into it before anything runs there. Files of Optional may be
+// missing: the kernel has them only where it counts swap.
 type Cgroup struct {
-	Dir    string      `json:"dir"`
-	Writes [][2]string `json:"writes"`
+	Dir      string      `json:"dir"`
+	Writes   [][2]string `json:"writes"`
+	Optional []string    `json:"optional"`
 }
 
 // Freezer is v2's cgroup.freeze or v1's freezer.state.

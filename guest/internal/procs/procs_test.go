@@ -89,9 +89,9 @@ func TestIdsSortByTimeAndDiffer(t *testing.T) {
 }
 
 func TestExpand(t *testing.T) {
-	for name, want := range map[string]string{"~": "/home/u", "~/a": "/home/u/a", "a/../b": "/home/u/a/../b", "/x": "/x", ".": "/home/u",
-		"~user": "/home/u/~user", "-": "/home/u/-"} {
-		if got := Expand(name, "/home/u"); got != want {
+	for name, want := range map[string]string{"~": "/home/user", "~/a": "/home/user/a", "a/../b": "/home/user/a/../b", "/x": "/x", ".": "/home/user",
+		"~user": "/home/user/~user", "-": "/home/user/-"} {
+		if got := Expand(name, "/home/user"); got != want {
 			t.Errorf("%q: %q", name, got)
 		}
 	}

@@ -93,14 +93,17 @@ func specials(sharedUID bool) map[string][]Instruction {
 		"personality": oneOf(0, personalities, syscall.EPERM),
 		"socket":      socketBody(),
 		"socketpair":  oneOf(0, []uint32{afUnix}, syscall.EAFNOSUPPORT),
-	}
-	if sharedUID {
-		bodies["prlimit64"] = []Instruction{
+		// its quota (fs.aio-max-nr) is the whole machine's; libraries fall back to threads
+		"io_setup": {answer(errno(syscall.ENOSYS))},
+		// a limit on CPU time or memory ends PID 1, and the kernel lets root inside set it
+		"prlimit64": {
 			load(argLow(0)), jump(jeq, 0, 4, 0),
 			load(argLow(2)), jump(jeq, 0, 0, 3),
 			load(argHigh(2)), jump(jeq, 0, 0, 1),
 			answer(retAllow), answer(errno(syscall.EPERM)),
-		}
+		},
+	}
+	if sharedUID {
 		for _, name := range []string{"sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"} {
 			bodies[name] = oneOf(0, []uint32{0}, syscall.EPERM)
 		}

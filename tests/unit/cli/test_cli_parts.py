@@ -22,9 +22,11 @@ def test_the_help_table_is_true() -> None:
 
 
 def test_help_imports_no_command() -> None:
-    program = ("import sys; sys.argv = ['cloche', '--help']; from cloche.cli import main\n"
-               "main.cli.main(standalone_mode=False)\nheavy = ('cloche.sdk', 'httpcore', 'rich', 'asyncio')\n"
-               "print([name for name in sys.modules if name.startswith(heavy)])")
+    program = (
+        "import sys; sys.argv = ['cloche', '--help']; from cloche.cli import main\n"
+        "main.cli.main(standalone_mode=False)\nheavy = ('cloche.sdk', 'httpcore', 'rich', 'asyncio')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip().endswith("[]")
 

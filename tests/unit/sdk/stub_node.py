@@ -36,8 +36,14 @@ class StubProcess:
         try:
             pipe = subprocess.PIPE
             stdin = pipe if spec.get("stdin") else subprocess.DEVNULL
-            self.real = subprocess.Popen(spec["argv"], stdin=stdin, stdout=pipe, stderr=pipe, start_new_session=True,
-                                         env={**os.environ, **spec.get("env", {})})
+            self.real = subprocess.Popen(
+                spec["argv"],
+                stdin=stdin,
+                stdout=pipe,
+                stderr=pipe,
+                start_new_session=True,
+                env={**os.environ, **spec.get("env", {})},
+            )
         except OSError as error:
             self.exit = {"exit_code": 127, "error": str(error)}
             return
@@ -196,8 +202,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def listing(self) -> None:
         wanted = [entry.partition("=") for entry in parse_qs(urlsplit(self.path).query).get("label", [])]
-        found = [box for box in self.stub.sandboxes.values() if all(
-            key in box["labels"] and (not equals or box["labels"][key] == value) for key, equals, value in wanted)]
+        found = [
+            box
+            for box in self.stub.sandboxes.values()
+            if all(
+                key in box["labels"] and (not equals or box["labels"][key] == value) for key, equals, value in wanted
+            )
+        ]
         self.reply(200, {"sandboxes": found, "next_cursor": None})
 
     def one(self, ref: str) -> None:
@@ -306,18 +317,36 @@ class _Handler(BaseHTTPRequestHandler):
     def file(self, path: str) -> dict[str, Any]:
         kind = "directory" if path in self.stub.tars else "file"
         size = len(self.stub.files.get(path, b""))
-        return {"path": path, "name": path.rsplit("/", 1)[-1], "type": kind, "size": size,
-                "mode": 0o644, "uid": 1000, "gid": 1000, "modified_at": 1.0}
+        return {
+            "path": path,
+            "name": path.rsplit("/", 1)[-1],
+            "type": kind,
+            "size": size,
+            "mode": 0o644,
+            "uid": 1000,
+            "gid": 1000,
+            "modified_at": 1.0,
+        }
 
 
 _BOX = "/v1/sandboxes/([^/]+)"
 _ONE = f"{_BOX}/processes/([^/]+)"
 ROUTES = [
-    ("POST /v1/sandboxes", "create"), ("GET /v1/sandboxes", "listing"),
-    (f"GET {_BOX}", "one"), (f"DELETE {_BOX}", "delete"),
-    (f"POST {_BOX}/processes", "spawn"), (f"GET {_BOX}/processes", "processes"), (f"GET {_ONE}", "process"),
-    (f"GET {_ONE}/output", "output"), (f"GET {_ONE}/wait", "wait"), (f"POST {_ONE}/stdin", "stdin"),
-    (f"POST {_ONE}/stdin/close", "stdin_close"), (f"POST {_ONE}/signal", "signal"),
-    (f"GET {_BOX}/files/content", "read"), (f"PUT {_BOX}/files/content", "write"), (f"GET {_BOX}/files/stat", "stat"),
-    (f"GET {_BOX}/files/tar", "tar_out"), (f"PUT {_BOX}/files/tar", "tar_in"),
+    ("POST /v1/sandboxes", "create"),
+    ("GET /v1/sandboxes", "listing"),
+    (f"GET {_BOX}", "one"),
+    (f"DELETE {_BOX}", "delete"),
+    (f"POST {_BOX}/processes", "spawn"),
+    (f"GET {_BOX}/processes", "processes"),
+    (f"GET {_ONE}", "process"),
+    (f"GET {_ONE}/output", "output"),
+    (f"GET {_ONE}/wait", "wait"),
+    (f"POST {_ONE}/stdin", "stdin"),
+    (f"POST {_ONE}/stdin/close", "stdin_close"),
+    (f"POST {_ONE}/signal", "signal"),
+    (f"GET {_BOX}/files/content", "read"),
+    (f"PUT {_BOX}/files/content", "write"),
+    (f"GET {_BOX}/files/stat", "stat"),
+    (f"GET {_BOX}/files/tar", "tar_out"),
+    (f"PUT {_BOX}/files/tar", "tar_in"),
 ]

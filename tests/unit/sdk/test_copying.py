@@ -112,7 +112,8 @@ def test_a_tree_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert os.readlink(tmp_path / "back/link") == "deep/er"
     assert (tmp_path / "back/run").stat().st_mode & 0o777 == 0o755
     assert sorted(os.listdir(os.fsencode(tmp_path / "back"))) == sorted(
-        name for name in os.listdir(os.fsencode(origin)) if name != b"pipe")
+        name for name in os.listdir(os.fsencode(origin)) if name != b"pipe"
+    )
 
 
 def test_ten_thousand_files(tmp_path: Path) -> None:

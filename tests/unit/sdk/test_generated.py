@@ -24,8 +24,10 @@ def test_public_names_are_there() -> None:
 
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
-    program = ("import sys; sys.modules.pop('typing', None); import cloche\n"
-               "print([name for name in sys.modules if name == 'typing' or name.startswith('cloche.')])")
+    program = (
+        "import sys; sys.modules.pop('typing', None); import cloche\n"
+        "print([name for name in sys.modules if name == 'typing' or name.startswith('cloche.')])"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

@@ -75,8 +75,18 @@ def test_sandbox_options_become_a_spec() -> None:
     assert "env" not in options.body(spec)
 
 
-@pytest.mark.parametrize("wrong", [{"memory": "much"}, {"pids": 1}, {"cpus": float("nan")}, {"name": "No!"},
-                                   {"env": {"a=b": ""}}, {"env": {"a": 1}}, {"ttl_seconds": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory": "much"},
+        {"pids": 1},
+        {"cpus": float("nan")},
+        {"name": "No!"},
+        {"env": {"a=b": ""}},
+        {"env": {"a": 1}},
+        {"ttl_seconds": -1},
+    ],
+)
 def test_wrong_options_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidError):
         options.sandbox_spec("host", wrong)  # type: ignore[arg-type]

@@ -18,6 +18,8 @@ CPU_PERIOD_MICROSECONDS = 100_000
 #: the guest's own threads, counted by the same controller as user code
 GUEST_PIDS = 64
 REMOVE_TRIES = 500
+#: without these a box could use any amount of swap beside its memory; kernels that do not count swap lack them
+SWAP_FILES = ["memory.memsw.limit_in_bytes", "memory.swap.max"]
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer")
 
 
@@ -108,7 +110,9 @@ def groups(
         return _groups_v2(layout, f"cloche-{home_tag}", sandbox_id, limits, pids)
     places = {name: f"{parent}/cloche-{home_tag}/{sandbox_id}" for name, parent in layout.parents.items()}
     writes = _v1_writes(limits, pids)
-    made = [{"dir": place, "writes": writes.get(name, [])} for name, place in sorted(places.items())]
+    made = [
+        {"dir": place, "writes": writes.get(name, []), "optional": SWAP_FILES} for name, place in sorted(places.items())
+    ]
     return {
         "cgroups": made,
         "freezer": _v1_freezer(places.get("freezer")),
@@ -119,8 +123,10 @@ def groups(
 
 def _v1_writes(limits: ResolvedLimits, pids: int) -> dict[str, list[list[str]]]:
     quota = int(limits.cpus * CPU_PERIOD_MICROSECONDS)
+    memory = str(limits.memory_mib << 20)
     return {
-        "memory": [["memory.limit_in_bytes", str(limits.memory_mib << 20)]],
+        # in this order: the limit with swap may not be below the one without
+        "memory": [["memory.limit_in_bytes", memory], ["memory.memsw.limit_in_bytes", memory]],
         "cpu": [["cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)], ["cpu.cfs_quota_us", str(max(quota, 1000))]],
         "pids": [["pids.max", str(pids)]],
     }
@@ -138,7 +144,7 @@ def _groups_v2(layout: Layout, tag: str, sandbox_id: str, limits: ResolvedLimits
     place = f"{parent}/{tag}-{sandbox_id}"
     quota = max(int(limits.cpus * CPU_PERIOD_MICROSECONDS), 1000)
     writes = {
-        "memory": [["memory.max", str(limits.memory_mib << 20)], ["memory.oom.group", "0"]],
+        "memory": [["memory.max", str(limits.memory_mib << 20)], ["memory.swap.max", "0"], ["memory.oom.group", "0"]],
         "cpu": [["cpu.max", f"{quota} {CPU_PERIOD_MICROSECONDS}"]],
         "pids": [["pids.max", str(pids)]],
     }
@@ -146,7 +152,7 @@ def _groups_v2(layout: Layout, tag: str, sandbox_id: str, limits: ResolvedLimits
     freezer = {"file": f"{place}/cgroup.freeze", "freeze": "1", "thaw": "0", "state": f"{place}/cgroup.events",
                "frozen": "frozen 1"}  # fmt: skip
     return {
-        "cgroups": [{"dir": place, "writes": wanted}],
+        "cgroups": [{"dir": place, "writes": wanted, "optional": SWAP_FILES}],
         "freezer": freezer,
         "memory_events": f"{place}/memory.events",
         "usage": {"version": 2, "group": place},

@@ -162,7 +162,9 @@ class Files:
             if event.event != "keepalive":
                 yield event
 
-    def _write(self, path: str, content: Iterator[bytes] | bytes, mode: int | None, append: bool) -> FileInfo:
+    def _write(
+        self, path: str, content: Iterator[bytes] | bytes, mode: int | None, append: bool
+    ) -> FileInfo:
         octal = None if mode is None else f"{mode & 0o7777:04o}"
         query = {"path": path, "mode": octal, "append": append, "atomic": not append, "create_parents": True}
         return wire.decode(self._ask("PUT", "/content", query, content), FileInfo)
@@ -171,7 +173,9 @@ class Files:
         given = {key: value for key, value in body.items() if value is not None}
         return wire.decode(self._transport.ask("POST", f"{self._path}/{operation}", json=given), FileInfo)
 
-    def _ask(self, method: str, rest: str, query: wire.Query, content: Iterator[bytes] | bytes | None = None) -> bytes:
+    def _ask(
+        self, method: str, rest: str, query: wire.Query, content: Iterator[bytes] | bytes | None = None
+    ) -> bytes:
         return self._transport.ask(method, self._path + rest, query=query, content=content)
 
     def _stream(self, rest: str, query: wire.Query) -> Iterator[bytes]:

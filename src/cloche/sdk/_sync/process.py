@@ -37,7 +37,9 @@ class Process:
         self._written = 0
 
     @classmethod
-    def start(cls, transport: Transport, sandbox_id: str, spec: ProcessSpec, *, follow: bool) -> Process:
+    def start(
+        cls, transport: Transport, sandbox_id: str, spec: ProcessSpec, *, follow: bool
+    ) -> Process:
         """With `follow` the answer is the stream of its output, which `output` then reads and `release` ends."""
         path = f"/v1/sandboxes/{wire.segment(sandbox_id)}/processes"
         if not follow:
