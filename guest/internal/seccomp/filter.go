@@ -35,6 +35,9 @@ const (
 	afInet6        = 10
 	afNetlink      = 16
 	netlinkRoute   = 0
+
+	prioProcess      = 0
+	ioprioWhoProcess = 1
 )
 
 // ioctls that type into, or reprogram, a terminal that somebody else may be using (linux/tty.h, asm-generic/ioctls.h).
@@ -107,9 +110,9 @@ func specials(sharedUID bool) map[string][]Instruction {
 		for _, name := range []string{"sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"} {
 			bodies[name] = oneOf(0, []uint32{0}, syscall.EPERM)
 		}
-		for _, name := range []string{"setpriority", "ioprio_set"} {
-			bodies[name] = oneOf(1, []uint32{0}, syscall.EPERM)
-		}
+		// the caller itself and nobody else: its user's processes would be the guest too
+		bodies["setpriority"] = onlySelf(prioProcess)
+		bodies["ioprio_set"] = onlySelf(ioprioWhoProcess)
 	}
 	for name := range bodies {
 		if _, here := allowed[name]; !here {
@@ -134,6 +137,15 @@ func oneOf(arg uint32, values []uint32, refusal syscall.Errno) []Instruction {
 		body = append(body, jump(jeq, value, uint8(len(values)-i), 0))
 	}
 	return append(body, answer(errno(refusal)), answer(retAllow))
+}
+
+// onlySelf permits a call whose first argument says that its second is a process, and whose second is the caller.
+func onlySelf(process uint32) []Instruction {
+	return []Instruction{
+		load(argLow(0)), jump(jeq, process, 0, 2),
+		load(argLow(1)), jump(jeq, 0, 1, 0),
+		answer(errno(syscall.EPERM)), answer(retAllow),
+	}
 }
 
 func noneOf(arg uint32, values []uint32) []Instruction {

@@ -85,7 +85,8 @@ def _find_v2(mounts: dict[str, str], own: dict[str, str]) -> Layout | None:
     unless it is the real root."""
     if "" not in mounts:
         return None
-    for candidate in (own.get("", "/"), "/"):
+    group = own.get("", "/")
+    for candidate in (group, os.path.dirname(group), "/"):
         place = _usable(mounts[""], candidate)
         if place and {"memory", "pids"} <= set(_read(f"{place}/cgroup.subtree_control").split()):
             controllers = _read(f"{place}/cgroup.subtree_control").split()
