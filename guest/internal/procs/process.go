@@ -26,6 +26,7 @@ type Process struct {
 	io       *stdio
 	stdin    stdin
 	written  atomic.Int64
+	over     atomic.Bool // it has been reaped
 	exited   chan reaper.Exit
 	settled  chan struct{} // closed when it is known whether the child became the command
 	done     chan struct{}
@@ -119,6 +120,7 @@ func Seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 // supervise lives as long as the process: it collects the end and says when the output is complete.
 func (p *Process) supervise() {
 	exit := <-p.exited
+	p.over.Store(true)
 	<-p.settled
 	p.mu.Lock()
 	p.exit = &exit

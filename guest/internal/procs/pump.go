@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -23,6 +24,7 @@ type pump struct {
 	file    *os.File
 	stream  int
 	drained chan struct{}
+	away    atomic.Bool // nobody held the terminal's other side when it was last read
 }
 
 func newPump(file *os.File, stream int) *pump {
@@ -76,12 +78,24 @@ func (u *pump) move(fd int, p *Process, limit int) int {
 		if err == syscall.EAGAIN {
 			return nothingNow
 		}
-		if err != nil || n <= 0 { // EIO is how a terminal says that nobody holds its other side
-			return atEnd
+		if err != nil || n <= 0 {
+			return u.left(p)
 		}
+		u.away.Store(false)
 		p.emit(u.stream, buf[:n])
 		return n
 	}
+}
+
+// left: what nobody holds is at its end, except for a terminal (which then says EIO) while its session leader lives:
+// a program that closes its three descriptors just before it exits would die of the SIGHUP that closing sends, and it
+// may still open /dev/tty.
+func (u *pump) left(p *Process) int {
+	u.away.Store(true)
+	if p.spec.Pty == nil || p.over.Load() {
+		return atEnd
+	}
+	return nothingNow
 }
 
 // moveRest takes what is in the pipe at this moment: all that the dead process wrote, and not what its children may
@@ -108,6 +122,11 @@ func (u *pump) moveRest(fd int, p *Process) {
 func (s *stdio) drain(grace time.Duration) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
+	for _, u := range s.pumps {
+		if u.away.Load() {
+			_ = u.file.SetReadDeadline(time.Now())
+		}
+	}
 	for _, u := range s.pumps {
 		select {
 		case <-u.drained:
