@@ -48,26 +48,37 @@ DURATION = Duration()
 SIZE = Size()
 
 _SANDBOX = [
-    click.option("--image", default="host", show_default=True, help="OCI image, or `host`: this machine's /usr."),
-    click.option("--engine", default="auto", show_default=True, help="Which engine; auto takes the strongest."),
+    click.option(
+        "--image",
+        default="host",
+        show_default=True,
+        help="The root: `host` is this machine's /usr, and the only one yet.",
+    ),
+    click.option(
+        "--engine", default="auto", show_default=True, help="Which engine; auto takes the strongest that works here."
+    ),
     click.option(
         "--isolation",
         type=click.Choice(["vm", "gvisor", "namespace", "container"]),
         help="The level that must be met, or nothing is made.",
     ),
-    click.option("--memory", type=SIZE, help="Memory, such as 512m."),
-    click.option("--cpus", type=float, help="CPUs, such as 0.5."),
-    click.option("--disk", type=SIZE, help="What may be written, such as 1g."),
-    click.option("--pids", type=int, help="How many processes and threads."),
-    click.option("--net", metavar="POLICY", help="Network policy: none."),
+    click.option("--memory", type=SIZE, help="Memory; 512m when not given."),
+    click.option("--cpus", type=float, help="CPUs, such as 0.5; 1 when not given."),
+    click.option("--disk", type=SIZE, help="How much may be written; 1g when not given. Counts as memory."),
+    click.option("--pids", type=int, help="How many processes and threads; 256 when not given."),
+    click.option("--net", metavar="POLICY", help="Network policy: none, and the only one yet."),
     click.option("-e", "--env", multiple=True, metavar="K[=V]", help="Environment; without a value the host's."),
-    click.option("-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside."),
+    click.option(
+        "-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside; writable without :ro."
+    ),
     click.option("--name", help="A name, unique among the living."),
     click.option("-l", "--label", multiple=True, metavar="K[=V]", help="A label to find it by."),
     click.option("--host-path", multiple=True, metavar="DIR", help="Show a host directory read-only at the same path."),
     click.option("--hide", multiple=True, metavar="PATH", help="Hide a path that the host image would show."),
-    click.option("--ttl", type=DURATION, help="Expire after, such as 1h."),
-    click.option("--idle-timeout", type=DURATION, help="Expire when unused for so long."),
+    click.option("--ttl", type=DURATION, help="Expire, and be removed, after so long, such as 1h."),
+    click.option(
+        "--idle-timeout", type=DURATION, help="Expire when unused for so long; a process that runs counts as use."
+    ),
 ]
 
 

@@ -17,7 +17,9 @@ ISOLATION_ORDER: tuple[Isolation, ...] = ("vm", "gvisor", "namespace", "containe
 MountMode = Literal["ro", "rw"]
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62})")
+NAME_RULE = "at most 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or a digit"
 LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})")
+LABEL_RULE = "at most 63 of letters, digits, `.`, `_`, `/` and `-`, beginning with a letter or a digit"
 ENV_NAME = re.compile(r"[^=\0]+")
 MAX_LABELS = 64
 MAX_LABEL_VALUE = 256
@@ -53,7 +55,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def check(self) -> None:
         """Raise InvalidError naming the first field that is wrong."""
         if self.name is not None and not NAME.fullmatch(self.name):
-            raise InvalidError(f"name {self.name!r} must match {NAME.pattern}", field="name")
+            raise InvalidError(f"name {self.name!r}: {NAME_RULE}", field="name")
         if self.name is not None and self.name.startswith("sb_"):
             raise InvalidError("a name may not look like an id (sb_…)", field="name")
         _check_labels(self.labels)
@@ -61,8 +63,10 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for mount in self.mounts:
             _check_absolute(mount.source, "mounts.source")
             _check_absolute(mount.target, "mounts.target")
-        for path in [*self.host_paths, *self.hide]:
+        for path in self.host_paths:
             _check_absolute(path, "host_paths")
+        for path in self.hide:
+            _check_absolute(path, "hide")
         if self.workdir is not None:
             _check_absolute(self.workdir, "workdir")
         for field in ("ttl_seconds", "idle_timeout_seconds"):
@@ -110,12 +114,12 @@ def _check_labels(labels: dict[str, str]) -> None:
     if len(labels) > MAX_LABELS:
         raise InvalidError(f"at most {MAX_LABELS} labels", field="labels")
     for key, value in labels.items():
-        if not LABEL_KEY.fullmatch(key) or len(value) > MAX_LABEL_VALUE:
-            raise InvalidError(
-                f"label {key!r} must match {LABEL_KEY.pattern}, value ≤ {MAX_LABEL_VALUE}", field="labels"
-            )
+        if not LABEL_KEY.fullmatch(key):
+            raise InvalidError(f"label {key!r}: {LABEL_RULE}", field="labels")
+        if len(value) > MAX_LABEL_VALUE:
+            raise InvalidError(f"label {key!r}: its value has more than {MAX_LABEL_VALUE} characters", field="labels")
 
 
 def _check_absolute(path: str, field: str) -> None:
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-        raise InvalidError(f"{path!r} must be an absolute path without '..'", field=field)
+        raise InvalidError(f"{field}: {path!r} must be an absolute path without '..'", field=field)

@@ -48,7 +48,7 @@ class NodeEngines:
                 raise InvalidError(
                     f"there is no engine {name!r}",
                     field="engine",
-                    remedy=f"one of: {', '.join([registry.AUTO, *self.names()])}",
+                    remedy=f"one of: {', '.join([registry.AUTO, *self._shown()])}",
                 )
             self._made[name] = registry.build(name, self._home)
         return self._made[name]
@@ -63,8 +63,10 @@ class NodeEngines:
 
     async def doctor(self) -> list[EngineReport]:
         """Every engine, looked at afresh and all at once."""
-        shown = [name for name in self.names() if name not in HIDDEN or name == self._default]
-        return list(await asyncio.gather(*map(self._report, shown)))
+        return list(await asyncio.gather(*map(self._report, self._shown())))
+
+    def _shown(self) -> list[str]:
+        return [name for name in self.names() if name not in HIDDEN or name == self._default]
 
     async def _survey(self, names: Iterable[str]) -> list[registry.Candidate]:
         return [await self._candidate(name) for name in names]

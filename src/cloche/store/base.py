@@ -101,7 +101,8 @@ class Store(Protocol):
 
 def name_taken(record: SandboxRecord) -> AlreadyExistsError:
     name = record.sandbox.name
-    return AlreadyExistsError(f"a sandbox named {name!r} exists already", remedy=f"cloche rm {name}", name=name)
+    remedy = f"take another name, or: cloche rm -f {name}"
+    return AlreadyExistsError(f"a sandbox named {name!r} exists already", remedy=remedy, name=name)
 
 
 def wrong_state(record: SandboxRecord, from_states: frozenset[State]) -> WrongStateError:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cloche.cli import arguments, execution, interrupts, render
+from cloche.model.errors import InvalidError
 from cloche.sdk._sync.sandbox import Sandbox
 
 
@@ -20,9 +21,9 @@ from cloche.sdk._sync.sandbox import Sandbox
 def command(box: str, argv: tuple[str, ...], env: tuple[str, ...], detach: bool, as_json: bool, **given: Any) -> int:
     """Run a command in a running sandbox.
 
-    BOX is an id, a name, or the beginning of an id. Exits as `cloche run` does.
+    BOX is an id, a name, or the beginning of an id; options go before it. Exits as `cloche run` does.
     """
-    argv = argv[1:] if argv[0] == "--" and len(argv) > 1 else argv
+    argv = _command(argv)
     streams = execution.streams(given, as_json)
     process = {**execution.process_options(given), "env": arguments.environment(env)}
     with interrupts.orderly():
@@ -30,6 +31,15 @@ def command(box: str, argv: tuple[str, ...], env: tuple[str, ...], detach: bool,
         if detach:
             return _detached(sandbox.spawn(*argv, **process).id, sandbox.id, as_json)
         return execution.run(sandbox, argv, process, streams, as_json)
+
+
+def _command(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """What stands behind BOX. Raises InvalidError for an option that was meant for `exec` itself."""
+    if argv[0] == "--" and len(argv) > 1:
+        return argv[1:]
+    if argv[0].startswith("-"):
+        raise InvalidError(f"options go before BOX: {argv[0]}", remedy=f"cloche exec {argv[0]} … BOX -- CMD…")
+    return argv
 
 
 def _detached(process_id: str, sandbox_id: str, as_json: bool) -> int:
