@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloche.engines.namespace import cgroups
+from cloche.engines.namespace import cgroups, systemd
 from cloche.images.host import HostSurvey, survey
 
 SUBIDS_WANTED = 65536
@@ -54,11 +54,19 @@ def gather() -> Facts:
         uid=os.geteuid(),
         gid=os.getegid(),
         subids=None if os.geteuid() == 0 else find_subids(),
-        cgroups=cgroups.find(),
+        cgroups=find_cgroups(),
         host=survey(),
         launcher=binaries / "cloche-launcher",
         guest=binaries / "cloche-guest",
     )
+
+
+def find_cgroups() -> cgroups.Layout | None:
+    """What this process may divide already, or what the user's systemd gives it."""
+    found = cgroups.find()
+    if found is None and os.geteuid() != 0 and systemd.delegate():
+        return cgroups.find()
+    return found
 
 
 def find_subids() -> SubIds | None:
