@@ -14,6 +14,8 @@ from cloche.engines.namespace.facts import Facts
 from cloche.model.errors import ClocheError
 from cloche.model.sandbox import SandboxSpec
 
+PROBE_PREFIX = "probe-"
+
 
 async def run(facts: Facts, home: Path) -> list[Check]:
     """Never raises."""
@@ -48,7 +50,7 @@ async def _real_box(facts: Facts, home: Path) -> Check:
 
 async def _try_box(facts: Facts, home: Path) -> int:
     await asyncio.to_thread(home.mkdir, 0o700, True, True)
-    directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="probe-", dir=home)
+    directory = await asyncio.to_thread(tempfile.mkdtemp, prefix=PROBE_PREFIX, dir=home)
     try:
         spec = SandboxSpec()
         # without cgroups: a probe must leave nothing when it is killed, and directories are the easiest to sweep

@@ -145,11 +145,10 @@ class NamespaceEngine:
 
     async def sweep(self, known: frozenset[str]) -> list[str]:
         removed = []
-        for run_dir in await asyncio.to_thread(_children, self.home / "run"):
-            if run_dir.name.startswith("sb_") and run_dir.name not in known:
-                await end_all(run_dir)
-                await asyncio.to_thread(shutil.rmtree, run_dir, True)
-                removed.append(f"run directory {run_dir.name}")
+        for directory in await asyncio.to_thread(_strangers, self.home, known):
+            await end_all(directory)
+            await asyncio.to_thread(shutil.rmtree, directory, True)
+            removed.append(f"directory {directory.name}")
         for group in await asyncio.to_thread(cgroups.leftovers, self.facts.cgroups, self.tag):
             if not any(group.endswith(name) for name in known):
                 await asyncio.to_thread(_remove_groups, [group])
@@ -202,8 +201,10 @@ def _unlink(path: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def _children(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
+def _strangers(home: Path, known: frozenset[str]) -> list[Path]:
+    """Run directories of no known sandbox, and what a killed probe left."""
+    runs = [path for path in home.glob("run/sb_*") if path.name not in known]
+    return sorted([*runs, *home.glob(f"{checks.PROBE_PREFIX}*")])
 
 
 def _remove_groups(groups: list[str]) -> None:
