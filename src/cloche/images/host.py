@@ -28,6 +28,8 @@ ETC_SHOWN = (
     "nanorc", "ImageMagick-6", "R", "ghostscript",
 )  # fmt: skip
 
+_PROMPT = "[ -z \"$PS1\" ] || PS1='\\u@\\h:\\w\\$ '\n"
+
 _DIRECTORIES = {
     **dict.fromkeys(("/etc", "/etc/ssl", "/home", USER_HOME, "/var", "/run", "/dev", "/usr", "/.cloche"), 0o755),
     **dict.fromkeys(("/var/cache", "/var/lib", "/var/log", "/opt", "/srv", "/mnt", "/media"), 0o755),
@@ -180,7 +182,8 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
         "protocols: files\nnetworks: files\n",
         "/etc/machine-id": f"{_machine_id(sandbox_id)}\n",
         "/etc/shells": "/bin/sh\n/bin/bash\n",
-        "/etc/profile": "umask 022\n[ -z \"$PS1\" ] || PS1='\\u@\\h:\\w\\$ '\n",
+        "/etc/profile": f"umask 022\n{_PROMPT}",
+        "/etc/bash.bashrc": _PROMPT,
     }
     return [Entry("file", path, 0o644, content=content) for path, content in texts.items()]
 
