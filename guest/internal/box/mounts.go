@@ -42,7 +42,7 @@ func makeRoot(doc *initDoc) error {
 	if err := makeLayers(plan, lower, up, root); err != nil {
 		return err
 	}
-	if err := restoreInto(up+"/upper", doc.RestoreFD); err != nil {
+	if err := restoreDisk(plan, up, doc.RestoreFD); err != nil {
 		return stage("restore disk", err)
 	}
 	if err := prepareTargets(plan, lower, trees); err != nil {
@@ -50,6 +50,11 @@ func makeRoot(doc *initDoc) error {
 	}
 	if err := mountOverlay(lower, up, root); err != nil {
 		return stage("overlay", err)
+	}
+	if doc.RestoreFD >= 0 {
+		if err := syscall.Mount("", up, "", syscall.MS_REMOUNT|quiet, diskOptions(plan, 1)); err != nil {
+			return stage("limit disk", err)
+		}
 	}
 	if err := fillRoot(doc, root, trees); err != nil {
 		return err
@@ -81,11 +86,10 @@ func makeLayers(plan *Plan, lower, up, root string) error {
 			return stage("layers", err)
 		}
 	}
-	options := "size=" + strconv.Itoa(plan.DiskMiB) + "m,nr_inodes=" + strconv.Itoa(plan.Inodes) + ",mode=755"
-	if err := syscall.Mount("tmpfs", up, "tmpfs", quiet, options); err != nil {
+	if err := syscall.Mount("tmpfs", up, "tmpfs", quiet, diskOptions(plan, 1)+",mode=755"); err != nil {
 		return stage("disk", err)
 	}
-	for _, dir := range []string{up + "/upper", up + "/work"} {
+	for _, dir := range []string{up + "/upper", up + "/work", up + "/links"} {
 		if err := syscall.Mkdir(dir, 0o755); err != nil {
 			return stage("layers", err)
 		}
@@ -96,6 +100,22 @@ func makeLayers(plan *Plan, lower, up, root string) error {
 		}
 	}
 	return nil
+}
+
+func diskOptions(plan *Plan, inodesTimes int) string {
+	return "size=" + strconv.Itoa(plan.DiskMiB) + "m,nr_inodes=" + strconv.Itoa(plan.Inodes*inodesTimes)
+}
+
+// restoreDisk allows more inodes until the overlay is mounted: files with several names have one more while they are made,
+// and overlayfs tries out what the file system can do, which a disk without a free inode would refuse.
+func restoreDisk(plan *Plan, up string, from int) error {
+	if from < 0 {
+		return nil
+	}
+	if err := syscall.Mount("", up, "", syscall.MS_REMOUNT|quiet, diskOptions(plan, 2)); err != nil {
+		return err
+	}
+	return restoreInto(up+"/upper", up+"/links", from)
 }
 
 func makeEntry(lower string, entry *Entry, shared bool) error {

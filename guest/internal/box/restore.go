@@ -4,28 +4,32 @@ import (
 	"bufio"
 	"io"
 	"os"
-	"path"
+	"strconv"
 	"syscall"
-	"unsafe"
-
-	"cloche/guest/internal/sys"
 )
 
-const strict = sys.ResolveBeneath | sys.ResolveNoSymlinks | sys.ResolveNoMagiclinks
-
 // restoreInto fills the upper layer from a saved disk; a negative descriptor means there is none. What was saved is
-// hostile: every path is resolved beneath `dir` without links.
-func restoreInto(dir string, from int) error {
+// hostile: each record makes one name in the directory that is open, and no link is ever followed.
+//
+// `parked` is an empty directory of the same file system. Files with several names wait there until all are made.
+func restoreInto(dir, parked string, from int) error {
 	if from < 0 {
 		return nil
 	}
-	root, err := syscall.Open(dir, openDir, 0)
-	if err != nil {
+	in := bufio.NewReaderSize(os.NewFile(uintptr(from), "saved"), 1<<20)
+	return restoreTree(dir, parked, in)
+}
+
+func restoreTree(dir, parked string, in *bufio.Reader) error {
+	r := &restorer{in: in, dir: -1, park: -1}
+	defer r.close()
+	var err error
+	if r.dir, err = syscall.Open(dir, openDir, 0); err != nil {
 		return err
 	}
-	defer syscall.Close(root)
-	in := bufio.NewReaderSize(os.NewFile(uintptr(from), "saved"), 1<<20)
-	r := &restorer{root: root, in: in}
+	if r.park, err = syscall.Open(parked, openDir, 0); err != nil {
+		return err
+	}
 	for {
 		entry, err := readRecord(in)
 		if err != nil {
@@ -41,177 +45,166 @@ func restoreInto(dir string, from int) error {
 }
 
 type restorer struct {
-	root int
-	in   *bufio.Reader
-	dirs []*record
+	in    *bufio.Reader
+	dir   int
+	above []*record
+	file  *os.File
+	entry *record
+	park  int
+	links map[int]bool
+}
+
+func (r *restorer) close() {
+	_ = syscall.Close(r.dir)
+	_ = syscall.Close(r.park)
+	if r.file != nil {
+		_ = r.file.Close()
+	}
 }
 
 func (r *restorer) apply(entry *record) error {
-	name := string(entry.Path)
-	parent, err := sys.Openat2(r.root, "./"+path.Dir(name), openDir, 0, strict)
-	if err != nil {
+	if entry.Kind == kindData {
+		return r.data(entry)
+	}
+	if err := r.endFile(); err != nil {
 		return err
 	}
-	defer syscall.Close(parent)
-	base := path.Base(name)
-	if err := r.make(entry, parent, base); err != nil {
-		return err
+	if entry.Kind == kindUp {
+		return r.ascend()
 	}
-	if entry.Kind == kindHard {
-		return nil
+	if !entry.named() {
+		return syscall.EBADMSG
 	}
-	if entry.Kind == kindDir {
-		r.dirs = append(r.dirs, entry)
-	}
-	return dress(entry, parent, base)
+	return r.make(entry, string(entry.Name))
 }
 
-func (r *restorer) make(entry *record, parent int, base string) error {
+func (r *restorer) make(entry *record, name string) error {
+	var err error
 	switch entry.Kind {
 	case kindDir:
-		if err := syscall.Mkdirat(parent, base, 0o700); err != nil {
-			return err
-		}
-		return r.directoryXattrs(entry, parent, base)
+		return r.descend(entry, name)
 	case kindFile:
-		return r.file(entry, parent, base)
+		return r.beginFile(entry, name)
+	case kindHard:
+		return linkat(r.park, strconv.Itoa(entry.Link), r.dir, name)
 	case kindLink:
-		return symlinkat(string(entry.Target), parent, base)
+		err = symlinkat(string(entry.Target), r.dir, name)
 	case kindFifo:
-		return syscall.Mknodat(parent, base, syscall.S_IFIFO|0o600, 0)
+		err = syscall.Mknodat(r.dir, name, syscall.S_IFIFO|0o600, 0)
 	case kindWhiteout:
 		// character device 0:0 is overlayfs's mark of a removed file, the one device that everybody may make
-		return syscall.Mknodat(parent, base, syscall.S_IFCHR, 0)
-	case kindHard:
-		return r.hardLink(entry, parent, base)
+		err = syscall.Mknodat(r.dir, name, syscall.S_IFCHR, 0)
+	default:
+		err = syscall.EBADMSG
 	}
-	return syscall.EBADMSG
-}
-
-func (r *restorer) directoryXattrs(entry *record, parent int, base string) error {
-	fd, err := syscall.Openat(parent, base, openDir|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	defer syscall.Close(fd)
+	return r.dress(entry)
+}
+
+func (r *restorer) descend(entry *record, name string) error {
+	if err := syscall.Mkdirat(r.dir, name, 0o700); err != nil {
+		return err
+	}
+	fd, err := syscall.Openat(r.dir, name, openDir|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	_ = syscall.Close(r.dir)
+	r.dir, r.above = fd, append(r.above, entry)
 	return setXattrs(fd, entry.Xattrs)
 }
 
-func (r *restorer) file(entry *record, parent int, base string) error {
-	fd, err := syscall.Openat(parent, base, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_CLOEXEC, 0o600)
+// ascend leaves a directory and gives it its owner, mode and time, which making entries in it would have changed. The
+// tree is this process's alone, so ".." is the directory that it came from.
+func (r *restorer) ascend() error {
+	last := len(r.above) - 1
+	if last < 0 {
+		return syscall.EBADMSG
+	}
+	fd, err := syscall.Openat(r.dir, "..", openDir, 0)
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), base)
-	defer file.Close()
-	for _, extent := range entry.Extents {
-		if _, err := io.CopyN(io.NewOffsetWriter(file, extent[0]), r.in, extent[1]); err != nil {
-			return err
-		}
+	_ = syscall.Close(r.dir)
+	entry := r.above[last]
+	r.dir, r.above = fd, r.above[:last]
+	return r.dress(entry)
+}
+
+func (r *restorer) beginFile(entry *record, name string) error {
+	flags := syscall.O_WRONLY | syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
+	fd, err := syscall.Openat(r.dir, name, flags, 0o600)
+	if err != nil {
+		return err
 	}
-	if err := file.Truncate(entry.Size); err != nil {
+	r.file, r.entry = os.NewFile(uintptr(fd), "file"), entry
+	if err := r.file.Truncate(entry.Size); err != nil {
 		return err
 	}
 	return setXattrs(fd, entry.Xattrs)
 }
 
-func (r *restorer) hardLink(entry *record, parent int, base string) error {
-	from := string(entry.Target)
-	dir, err := sys.Openat2(r.root, "./"+path.Dir(from), openDir, 0, strict)
+func (r *restorer) data(entry *record) error {
+	if r.file == nil || entry.Offset < 0 || entry.Length < 0 || entry.Offset > r.entry.Size-entry.Length {
+		return syscall.EBADMSG
+	}
+	_, err := io.CopyN(io.NewOffsetWriter(r.file, entry.Offset), r.in, entry.Length)
+	return err
+}
+
+// endFile gives the file that was filled last what writing would have changed.
+func (r *restorer) endFile() error {
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
 	if err != nil {
 		return err
 	}
-	defer syscall.Close(dir)
-	old, _ := syscall.BytePtrFromString(path.Base(from))
-	link, err := syscall.BytePtrFromString(base)
-	if err != nil {
-		return err
-	}
-	_, _, e := syscall.Syscall6(syscall.SYS_LINKAT, uintptr(dir), uintptr(unsafe.Pointer(old)), uintptr(parent),
-		uintptr(unsafe.Pointer(link)), 0, 0)
-	if e != 0 {
-		return e
-	}
-	return nil
+	return r.dress(r.entry)
 }
 
 // dress sets owner before mode, since a change of owner clears setuid bits.
-func dress(entry *record, parent int, base string) error {
-	if err := syscall.Fchownat(parent, base, entry.UID, entry.GID, atSymlinkNofollow); err != nil && err != syscall.EPERM {
+func (r *restorer) dress(entry *record) error {
+	name := string(entry.Name)
+	err := syscall.Fchownat(r.dir, name, entry.UID, entry.GID, atSymlinkNofollow)
+	if err != nil && err != syscall.EPERM {
 		return err
 	}
-	if entry.Kind == kindLink || entry.Kind == kindWhiteout {
-		return nil
+	if entry.Kind != kindLink && entry.Kind != kindWhiteout {
+		if err := syscall.Fchmodat(r.dir, name, entry.Mode, 0); err != nil {
+			return err
+		}
 	}
-	if err := syscall.Fchmodat(parent, base, entry.Mode, 0); err != nil {
-		return err
+	if entry.Link != 0 {
+		if err := r.parkLink(entry.Link, name); err != nil {
+			return err
+		}
 	}
-	return setMtime(parent, base, entry.MtimeNs)
+	return setMtime(r.dir, name, entry.MtimeNs)
 }
 
-// finish sets the times of directories last, because making entries changes them.
+func (r *restorer) parkLink(number int, name string) error {
+	if r.links == nil {
+		r.links = map[int]bool{}
+	}
+	r.links[number] = true
+	return linkat(r.dir, name, r.park, strconv.Itoa(number))
+}
+
 func (r *restorer) finish() error {
-	for i := len(r.dirs) - 1; i >= 0; i-- {
-		name := string(r.dirs[i].Path)
-		parent, err := sys.Openat2(r.root, "./"+path.Dir(name), openDir, 0, strict)
-		if err != nil {
-			return err
-		}
-		err = setMtime(parent, path.Base(name), r.dirs[i].MtimeNs)
-		_ = syscall.Close(parent)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const atSymlinkNofollow = 0x100
-
-func setMtime(parent int, base string, ns int64) error {
-	p, err := syscall.BytePtrFromString(base)
-	if err != nil {
+	if err := r.endFile(); err != nil {
 		return err
 	}
-	times := [2]syscall.Timespec{syscall.NsecToTimespec(ns), syscall.NsecToTimespec(ns)}
-	_, _, e := syscall.Syscall6(syscall.SYS_UTIMENSAT, uintptr(parent), uintptr(unsafe.Pointer(p)),
-		uintptr(unsafe.Pointer(&times)), atSymlinkNofollow, 0, 0)
-	if e != 0 {
-		return e
+	if len(r.above) > 0 {
+		return syscall.EBADMSG
 	}
-	return nil
-}
-
-func symlinkat(target string, parent int, base string) error {
-	t, err := syscall.BytePtrFromString(target)
-	if err != nil {
-		return err
-	}
-	b, err := syscall.BytePtrFromString(base)
-	if err != nil {
-		return err
-	}
-	_, _, e := syscall.Syscall(syscall.SYS_SYMLINKAT, uintptr(unsafe.Pointer(t)), uintptr(parent), uintptr(unsafe.Pointer(b)))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
-func setXattrs(fd int, xattrs map[string][]byte) error {
-	for name, value := range xattrs {
-		p, err := syscall.BytePtrFromString(name)
-		if err != nil {
+	for number := range r.links {
+		if err := unlinkat(r.park, strconv.Itoa(number)); err != nil {
 			return err
-		}
-		var v unsafe.Pointer
-		if len(value) > 0 {
-			v = unsafe.Pointer(&value[0])
-		}
-		_, _, e := syscall.Syscall6(syscall.SYS_FSETXATTR, uintptr(fd), uintptr(unsafe.Pointer(p)), uintptr(v),
-			uintptr(len(value)), 0, 0)
-		if e != 0 {
-			return e
 		}
 	}
 	return nil

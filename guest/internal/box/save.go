@@ -6,9 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sort"
-	"strings"
 	"syscall"
-	"unsafe"
 
 	"cloche/guest/internal/sys"
 )
@@ -34,194 +32,182 @@ func SaveMain() {
 			os.Exit(1)
 		}
 	}
-	out := bufio.NewWriterSize(os.NewFile(saveOutFD, "out"), 1<<20)
-	saver := &saver{out: out, seen: map[uint64]string{}}
-	err := saver.directory(saveUpFD, "upper", "", 0)
-	if err == nil {
-		err = writeRecord(out, &record{Kind: kindEnd})
-	}
-	if err == nil {
-		err = out.Flush()
-	}
-	if err != nil {
+	if err := saveTree(saveUpFD, "upper", os.NewFile(saveOutFD, "out")); err != nil {
 		os.Stderr.WriteString("cloche: cannot save the disk: " + err.Error() + "\n")
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-type saver struct {
-	out  *bufio.Writer
-	seen map[uint64]string
+func saveTree(parent int, name string, to io.Writer) error {
+	s := &saver{out: bufio.NewWriterSize(to, 1<<20), seen: map[uint64]int{}, dir: parent}
+	if err := s.walk(name); err != nil {
+		return err
+	}
+	if err := writeRecord(s.out, &record{Kind: kindEnd}); err != nil {
+		return err
+	}
+	return s.out.Flush()
 }
 
-func (s *saver) directory(parent int, name, at string, depth int) error {
-	if depth > maxDepth {
-		return syscall.ELOOP
-	}
-	fd, err := syscall.Openat(parent, name, openDir|syscall.O_NOFOLLOW, 0)
-	if err != nil {
+// saver walks with one open directory at a time, however deep the tree is. Nothing else touches the tree, so ".." leads
+// back to where it came from.
+type saver struct {
+	out  *bufio.Writer
+	seen map[uint64]int
+	dir  int
+	todo [][]string
+}
+
+func (s *saver) walk(top string) error {
+	if err := s.descend(top); err != nil {
 		return err
 	}
-	dir := os.NewFile(uintptr(fd), name)
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	sort.Strings(names)
-	for _, child := range names {
-		if err := s.entry(fd, child, at+"/"+child, depth); err != nil {
+	defer func() { _ = syscall.Close(s.dir) }()
+	for {
+		last := len(s.todo) - 1
+		if len(s.todo[last]) > 0 {
+			name := s.todo[last][0]
+			s.todo[last] = s.todo[last][1:]
+			if err := s.entry(name); err != nil {
+				return err
+			}
+			continue
+		}
+		if last == 0 {
+			return nil
+		}
+		if err := s.ascend(); err != nil {
 			return err
 		}
 	}
+}
+
+// descend makes a directory the open one and notes what is in it.
+func (s *saver) descend(name string) error {
+	fd, err := syscall.Openat(s.dir, name, openDir|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	names, err := namesIn(fd)
+	if err != nil {
+		_ = syscall.Close(fd)
+		return err
+	}
+	if len(s.todo) > 0 {
+		_ = syscall.Close(s.dir)
+	}
+	s.dir, s.todo = fd, append(s.todo, names)
 	return nil
 }
 
-func (s *saver) entry(parent int, name, at string, depth int) error {
-	fd, err := syscall.Openat(parent, name, sys.OPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+func namesIn(fd int) ([]string, error) {
+	again, err := syscall.Openat(fd, ".", openDir, 0)
+	if err != nil {
+		return nil, err
+	}
+	dir := os.NewFile(uintptr(again), "directory")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	sort.Strings(names)
+	return names, err
+}
+
+func (s *saver) ascend() error {
+	fd, err := syscall.Openat(s.dir, "..", openDir, 0)
 	if err != nil {
 		return err
 	}
-	defer syscall.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return err
-	}
-	r := &record{Path: []byte(strings.TrimPrefix(at, "/")), Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid),
-		MtimeNs: st.Mtim.Nano()}
-	if st.Nlink > 1 && st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-		if first, known := s.seen[st.Ino]; known {
-			r.Kind, r.Target = kindHard, []byte(first)
-			return writeRecord(s.out, r)
-		}
-		s.seen[st.Ino] = string(r.Path)
-	}
-	return s.write(r, parent, name, at, &st, depth)
+	_ = syscall.Close(s.dir)
+	s.dir, s.todo = fd, s.todo[:len(s.todo)-1]
+	return writeRecord(s.out, &record{Kind: kindUp})
 }
 
-func (s *saver) write(r *record, parent int, name, at string, st *syscall.Stat_t, depth int) error {
+func (s *saver) entry(name string) error {
+	var st syscall.Stat_t
+	if err := fstatat(s.dir, name, &st); err != nil {
+		return err
+	}
+	r := &record{Name: []byte(name), Mode: st.Mode & 0o7777, UID: int(st.Uid), GID: int(st.Gid), MtimeNs: st.Mtim.Nano()}
+	kind := st.Mode & syscall.S_IFMT
+	// overlayfs gives all its whiteouts one inode; that is no fact about the sandbox's files
+	if st.Nlink > 1 && kind != syscall.S_IFDIR && kind != syscall.S_IFCHR && kind != syscall.S_IFSOCK {
+		if number, known := s.seen[st.Ino]; known {
+			return writeRecord(s.out, &record{Kind: kindHard, Name: r.Name, Link: number})
+		}
+		r.Link = len(s.seen) + 1
+		s.seen[st.Ino] = r.Link
+	}
+	return s.write(r, &st)
+}
+
+func (s *saver) write(r *record, st *syscall.Stat_t) error {
+	name := string(r.Name)
 	switch st.Mode & syscall.S_IFMT {
 	case syscall.S_IFDIR:
-		r.Kind = kindDir
-		r.Xattrs = xattrsAt(parent, name, true)
-		if err := writeRecord(s.out, r); err != nil {
+		if err := s.descend(name); err != nil {
 			return err
 		}
-		return s.directory(parent, name, at, depth+1)
+		r.Kind, r.Xattrs = kindDir, xattrsOf(s.dir)
 	case syscall.S_IFREG:
-		return s.file(r, parent, name, st.Size)
+		return s.file(r, st.Size)
 	case syscall.S_IFLNK:
-		r.Kind = kindLink
 		target := make([]byte, 4096)
-		n, err := readlinkat(parent, name, target)
+		n, err := readlinkat(s.dir, name, target)
 		if err != nil {
 			return err
 		}
-		r.Target = target[:n]
-		return writeRecord(s.out, r)
+		r.Kind, r.Target = kindLink, target[:n]
 	case syscall.S_IFIFO:
 		r.Kind = kindFifo
-		return writeRecord(s.out, r)
 	case syscall.S_IFCHR:
 		if st.Rdev != 0 {
 			return nil
 		}
 		r.Kind = kindWhiteout
-		return writeRecord(s.out, r)
+	default:
+		// sockets mean nothing once their process is gone
+		return nil
 	}
-	// sockets mean nothing once their process is gone
-	return nil
+	return writeRecord(s.out, r)
 }
 
-func (s *saver) file(r *record, parent int, name string, size int64) error {
-	fd, err := syscall.Openat(parent, name, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+func (s *saver) file(r *record, size int64) error {
+	flags := syscall.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_CLOEXEC
+	fd, err := syscall.Openat(s.dir, string(r.Name), flags, 0)
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), name)
+	file := os.NewFile(uintptr(fd), "file")
 	defer file.Close()
-	r.Kind, r.Size = kindFile, size
-	r.Xattrs = xattrsOf(fd)
-	if r.Extents, err = extents(fd, size); err != nil {
-		return err
-	}
+	r.Kind, r.Size, r.Xattrs = kindFile, size, xattrsOf(fd)
 	if err := writeRecord(s.out, r); err != nil {
 		return err
 	}
-	for _, extent := range r.Extents {
-		if _, err := io.Copy(s.out, io.NewSectionReader(file, extent[0], extent[1])); err != nil {
+	for at := int64(0); at < size; {
+		start, err := syscall.Seek(fd, at, seekData)
+		if err == syscall.ENXIO {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
+		end, err := syscall.Seek(fd, start, seekHole)
+		if err != nil {
+			return err
+		}
+		if err := s.data(file, start, min(end, size)-start); err != nil {
+			return err
+		}
+		at = end
 	}
 	return nil
 }
 
-func extents(fd int, size int64) ([][2]int64, error) {
-	found := [][2]int64{}
-	for at := int64(0); at < size; {
-		start, err := syscall.Seek(fd, at, seekData)
-		if err == syscall.ENXIO {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		end, err := syscall.Seek(fd, start, seekHole)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, [2]int64{start, min(end, size) - start})
-		at = end
+func (s *saver) data(file *os.File, offset, length int64) error {
+	if err := writeRecord(s.out, &record{Kind: kindData, Offset: offset, Length: length}); err != nil {
+		return err
 	}
-	return found, nil
-}
-
-func readlinkat(dir int, name string, buf []byte) (int, error) {
-	p, err := syscall.BytePtrFromString(name)
-	if err != nil {
-		return 0, err
-	}
-	n, _, e := syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(p)),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), nil
-}
-
-func xattrsAt(parent int, name string, directory bool) map[string][]byte {
-	flags := syscall.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
-	if directory {
-		flags |= syscall.O_DIRECTORY
-	}
-	fd, err := syscall.Openat(parent, name, flags, 0)
-	if err != nil {
-		return nil
-	}
-	defer syscall.Close(fd)
-	return xattrsOf(fd)
-}
-
-func xattrsOf(fd int) map[string][]byte {
-	names := make([]byte, 64<<10)
-	n, _, e := syscall.Syscall(syscall.SYS_FLISTXATTR, uintptr(fd), uintptr(unsafe.Pointer(&names[0])), uintptr(len(names)))
-	if e != 0 || n == 0 {
-		return nil
-	}
-	found := map[string][]byte{}
-	value := make([]byte, 64<<10)
-	for _, name := range strings.Split(strings.TrimRight(string(names[:n]), "\x00"), "\x00") {
-		// origins name files of the lower layer that this box had; the next one has others
-		if !strings.HasPrefix(name, "user.") || name == "user.overlay.origin" || name == "user.overlay.uuid" {
-			continue
-		}
-		p, _ := syscall.BytePtrFromString(name)
-		n, _, e := syscall.Syscall6(syscall.SYS_FGETXATTR, uintptr(fd), uintptr(unsafe.Pointer(p)),
-			uintptr(unsafe.Pointer(&value[0])), uintptr(len(value)), 0, 0)
-		if e == 0 {
-			found[name] = append([]byte{}, value[:n]...)
-		}
-	}
-	return found
+	_, err := io.Copy(s.out, io.NewSectionReader(file, offset, length))
+	return err
 }

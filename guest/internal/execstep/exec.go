@@ -62,6 +62,9 @@ func prepare(spec *Spec) (string, error) {
 		// best effort: user code goes before the guest when memory runs out
 		_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(spec.OOMScoreAdj)), 0)
 	}
+	if stage, err := sharePids(spec); err != nil {
+		return stage, err
+	}
 	for name, value := range spec.Rlimits {
 		limit := [2]uint64{value, value}
 		_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(rlimitNumbers[name]), uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
@@ -79,6 +82,28 @@ func prepare(spec *Spec) (string, error) {
 		if err := syscall.Chdir(spec.Cwd); err != nil {
 			return "chdir", err
 		}
+	}
+	return "", nil
+}
+
+// sharePids: where user code has the guest's own id, the kernel counts the guest's threads with it, and it checks the limit
+// at a fork, which the guest did under its own limit, but not at this exec. With ids of its own the kernel does both.
+func sharePids(spec *Spec) (string, error) {
+	most, limited := spec.Rlimits["nproc"]
+	if spec.SetIDs || !limited {
+		return "", nil
+	}
+	threads, _ := os.ReadDir("/proc/1/task")
+	spec.Rlimits["nproc"] = most + uint64(len(threads))
+	processes := uint64(0)
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		if entry.Name()[0] >= '0' && entry.Name()[0] <= '9' && entry.Name() != "1" {
+			processes++
+		}
+	}
+	if processes > most {
+		return "execve", syscall.EAGAIN
 	}
 	return "", nil
 }

@@ -1,0 +1,3 @@
+package box
+
+const sysFstatat = 262 // newfstatat
