@@ -7,13 +7,42 @@ from typing import Any, Literal
 
 import msgspec
 
+from cloche.model.limits import Limits
 from cloche.model.process import LimitName, ProcessInfo, Usage
-from cloche.model.sandbox import Sandbox
+from cloche.model.sandbox import Mount, Sandbox, SandboxSpec
 
-SandboxInfo = Sandbox
 StreamName = Literal["stdout", "stderr"]
 #: how much output of one exec is kept in memory, per stream
 MAX_OUTPUT_BYTES = 64 << 20
+
+
+class _KnownLimits(Limits, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    pass
+
+
+class _KnownMount(Mount, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    pass
+
+
+class SpecInfo(SandboxSpec, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What a sandbox was asked to be. A node that is newer than this client may say more of it than is read here;
+    what is sent to a node stays strict (SandboxSpec)."""
+
+    limits: _KnownLimits = msgspec.field(default_factory=_KnownLimits)
+    mounts: list[_KnownMount] = []  # type: ignore[assignment]
+
+
+class SandboxInfo(Sandbox, frozen=True, kw_only=True):
+    """A sandbox as its node told it."""
+
+    spec: SpecInfo
+
+
+class SandboxInfoPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Oldest first. `next_cursor` is None on the last page."""
+
+    sandboxes: list[SandboxInfo]
+    next_cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
-from cloche.model.errors import GuestError, TimedOutError, WrongStateError
+from cloche.model.errors import ClocheError, GuestError, NotFoundError, SandboxDeadError, TimedOutError, WrongStateError
 from cloche.model.process import ProcessInfo, ProcessSpec
 from cloche.sdk import frames, options, wire
 from cloche.sdk._async import bridge
@@ -18,6 +18,10 @@ from cloche.sdk.wire import ConnectionLostError
 #: how often in a row a stream may break without a byte in between before that is an error
 MAX_BREAKS = 8
 WAIT_SLICE_SECONDS = 30.0
+#: what an answer may take beyond the time that was asked for
+SLOW_SECONDS = 60.0
+#: how often a sandbox that was paused under a reader is asked whether it goes on
+PAUSED_SECONDS = 0.5
 
 
 class AsyncProcess:
@@ -27,7 +31,8 @@ class AsyncProcess:
         self.info = info
         """What was last heard of it."""
         self._transport = transport
-        self._path = f"/v1/sandboxes/{wire.segment(sandbox_id)}/processes/{wire.segment(info.id)}"
+        self._sandbox = f"/v1/sandboxes/{wire.segment(sandbox_id)}"
+        self._path = f"{self._sandbox}/processes/{wire.segment(info.id)}"
         self._cursor = Cursor()
         self._streams: dict[StreamName, Cursor] = {"stdout": Cursor(), "stderr": Cursor()}
         self._reply: AsyncReply | None = None
@@ -75,8 +80,9 @@ class AsyncProcess:
     async def output(self, *, follow: bool = True) -> AsyncIterator[ProcessEvent]:
         """Output, Gap and at last Exited, from where the last call stopped; without `follow` only what is there.
 
-        A node that restarts is waited for and the stream goes on at its offset. Raises NotFoundError when the process
-        was forgotten, SandboxDeadError, NodeUnreachableError."""
+        A node that restarts is waited for and the stream goes on at its offset, and so is a sandbox that is paused
+        meanwhile. Raises NotFoundError when the process was forgotten, SandboxDeadError when the sandbox was stopped or
+        removed, NodeUnreachableError."""
         async for event in self._events(self._cursor, follow):
             yield event
 
@@ -117,11 +123,20 @@ class AsyncProcess:
     async def wait(self, timeout_seconds: float | None = None) -> ProcessInfo:
         """The receipt, when it has ended. Raises TimedOutError when it still runs then; it is left running."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        asked = False
         while True:
             left = WAIT_SLICE_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-            info = await self._wait_once(min(left, WAIT_SLICE_SECONDS))
-            if info.state == "exited":
-                return info
+            try:
+                info = await self._wait_once(min(left, WAIT_SLICE_SECONDS))
+                if info.state == "exited":
+                    return info
+            except TimedOutError:
+                pass
+            except WrongStateError as error:
+                if not (asked and _is_paused(error)):
+                    raise
+                await bridge.sleep(min(left, PAUSED_SECONDS))
+            asked = True
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOutError(f"process {self.id} still runs after {timeout_seconds} seconds")
 
@@ -160,7 +175,7 @@ class AsyncProcess:
 
     async def _wait_once(self, seconds: float) -> ProcessInfo:
         query = {"timeout_seconds": round(seconds, 3)}
-        answer = await self._transport.ask("GET", f"{self._path}/wait", query=query, seconds=seconds + 60)
+        answer = await self._transport.ask("GET", f"{self._path}/wait", query=query, seconds=seconds + SLOW_SECONDS)
         self.info = wire.decode(answer, ProcessInfo)
         return self.info
 
@@ -170,26 +185,43 @@ class AsyncProcess:
                 yield event.data
 
     async def _events(self, cursor: Cursor, follow: bool) -> AsyncIterator[ProcessEvent]:
-        breaks = 0
-        while breaks <= MAX_BREAKS:
+        patience = _Patience(began=self._frames is not None and cursor is self._cursor)
+        while True:
             try:
                 async for frame in self._open(cursor, follow):
-                    breaks = 0
+                    patience.breaks = 0
                     for event in cursor.events(frame):
-                        if isinstance(event, Exited):
-                            self.info = event.info
+                        self.info = event.info if isinstance(event, Exited) else self.info
                         yield event
                     if frame.kind == frames.EXITED:
                         return
                 if not follow:
                     return
-            except (ConnectionLostError, TimedOutError):
-                if breaks == MAX_BREAKS:
-                    raise
-            if breaks:
-                await bridge.sleep(min(1.0, 0.05 * 2**breaks))
-            breaks += 1
-        raise ConnectionLostError(f"the output of {self.id} broke off {breaks} times", remedy="cloche logs --node")
+                broken: ClocheError = ConnectionLostError(f"the output of {self.id} broke off")
+            except (ConnectionLostError, TimedOutError, WrongStateError, NotFoundError) as error:
+                broken = error
+            await self._before_next_try(patience, broken)
+
+    async def _before_next_try(self, patience: _Patience, broken: ClocheError) -> None:
+        """Raises what ends the stream, SandboxDeadError when that is the end of the whole sandbox."""
+        try:
+            await bridge.sleep(patience.seconds_after(broken))
+        except WrongStateError as error:
+            state = error.details.get("state")
+            if not patience.began or state is None:
+                raise
+            raise SandboxDeadError(f"the sandbox ended under {self.id}: it is {state}", reason=state) from error
+        except NotFoundError as error:
+            if patience.began and await self._is_removed():
+                raise SandboxDeadError(f"the sandbox was removed under {self.id}", reason="removed") from error
+            raise
+
+    async def _is_removed(self) -> bool:
+        try:
+            await self._transport.ask("GET", self._sandbox)
+        except NotFoundError:
+            return True
+        return False
 
     async def _open(self, cursor: Cursor, follow: bool) -> AsyncIterator[Frame]:
         if self._frames is not None and cursor is self._cursor:
@@ -205,6 +237,29 @@ class AsyncProcess:
         finally:
             if reply is not None:
                 await reply.aclose()
+
+
+class _Patience:
+    """Whether a reader whose stream ended too early tries again, and when. `began`: it has read from it before."""
+
+    def __init__(self, began: bool) -> None:
+        self.began = began
+        self.breaks = 0
+
+    def seconds_after(self, error: ClocheError) -> float:
+        """How long to wait. Raises `error` when trying again is of no use."""
+        if self.began and _is_paused(error):
+            # a frozen process is silent and not lost: what it says after the sandbox is resumed is still wanted
+            return PAUSED_SECONDS
+        if isinstance(error, WrongStateError | NotFoundError) or self.breaks == MAX_BREAKS:
+            raise error
+        self.began = True
+        self.breaks += 1
+        return 0.0 if self.breaks == 1 else min(1.0, 0.05 * 2 ** (self.breaks - 1))
+
+
+def _is_paused(error: ClocheError) -> bool:
+    return isinstance(error, WrongStateError) and error.details.get("state") == "paused"
 
 
 async def _frames(reply: AsyncReply) -> AsyncIterator[Frame]:

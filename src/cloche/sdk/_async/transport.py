@@ -55,6 +55,8 @@ class AsyncTransport:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.silence_seconds = STREAM_SECONDS
+        """How long a stream may say nothing before it counts as broken."""
         self._socket: Path | None = None
         self._pool: httpcore.AsyncConnectionPool | None = None
 
@@ -68,9 +70,9 @@ class AsyncTransport:
 
     async def open(
         self, method: str, path: str, *, query: Query | None = None, json: object = None,
-        content: AsyncIterator[bytes] | bytes | None = None, seconds: float = STREAM_SECONDS,
+        content: AsyncIterator[bytes] | bytes | None = None, seconds: float | None = None,
     ) -> AsyncReply:  # fmt: skip
-        """Like `ask`, with the body still to be read."""
+        """Like `ask`, with the body still to be read. `seconds` None: as for a stream."""
         headers = [("Host", "cloche")]
         if json is not None:
             content = wire.encode(json)
@@ -80,7 +82,12 @@ class AsyncTransport:
         elif content is not None:
             headers.append(("Transfer-Encoding", "chunked"))
         url = httpcore.URL(scheme=b"http", host=b"cloche", port=80, target=wire.target(path, query).encode("ascii"))
-        timeout = {"connect": CONNECT_SECONDS, "read": seconds, "write": None, "pool": CONNECT_SECONDS}
+        timeout = {
+            "connect": CONNECT_SECONDS,
+            "read": self.silence_seconds if seconds is None else seconds,
+            "write": None,
+            "pool": CONNECT_SECONDS,
+        }
         request = httpcore.Request(method, url, headers=headers, content=content, extensions={"timeout": timeout})
         return await self._checked(await self._send(request))
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import msgspec
 
 from cloche.model.errors import ClocheError, NotFoundError
-from cloche.model.events import SandboxPage, SandboxStats
+from cloche.model.events import SandboxStats
 from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
@@ -29,6 +29,7 @@ from cloche.sdk.values import (
     Output,
     ProcessEvent,
     SandboxInfo,
+    SandboxInfoPage,
 )
 
 Stdin = bytes | str | bridge.Chunks
@@ -85,7 +86,7 @@ class Sandbox:
         wanted = {"label": options.labels_query(labels), "state": ",".join(states) or None, "limit": 1000}
         query: dict[str, Any] = dict(wanted)
         while True:
-            page = wire.decode(node.transport.ask("GET", "/v1/sandboxes", query=query), SandboxPage)
+            page = wire.decode(node.transport.ask("GET", "/v1/sandboxes", query=query), SandboxInfoPage)
             found += page.sandboxes
             if page.next_cursor is None:
                 return found

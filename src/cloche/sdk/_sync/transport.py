@@ -57,6 +57,8 @@ class Transport:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.silence_seconds = STREAM_SECONDS
+        """How long a stream may say nothing before it counts as broken."""
         self._socket: Path | None = None
         self._pool: httpcore.ConnectionPool | None = None
 
@@ -70,9 +72,9 @@ class Transport:
 
     def open(
         self, method: str, path: str, *, query: Query | None = None, json: object = None,
-        content: Iterator[bytes] | bytes | None = None, seconds: float = STREAM_SECONDS,
+        content: Iterator[bytes] | bytes | None = None, seconds: float | None = None,
     ) -> Reply:  # fmt: skip
-        """Like `ask`, with the body still to be read."""
+        """Like `ask`, with the body still to be read. `seconds` None: as for a stream."""
         headers = [("Host", "cloche")]
         if json is not None:
             content = wire.encode(json)
@@ -82,7 +84,12 @@ class Transport:
         elif content is not None:
             headers.append(("Transfer-Encoding", "chunked"))
         url = httpcore.URL(scheme=b"http", host=b"cloche", port=80, target=wire.target(path, query).encode("ascii"))
-        timeout = {"connect": CONNECT_SECONDS, "read": seconds, "write": None, "pool": CONNECT_SECONDS}
+        timeout = {
+            "connect": CONNECT_SECONDS,
+            "read": self.silence_seconds if seconds is None else seconds,
+            "write": None,
+            "pool": CONNECT_SECONDS,
+        }
         request = httpcore.Request(method, url, headers=headers, content=content, extensions={"timeout": timeout})
         return self._checked(self._send(request))
 
