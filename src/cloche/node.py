@@ -147,7 +147,8 @@ def _raise_open_files() -> None:
 
 def _failed(starter: Starter, error: ClocheError) -> int:
     starter.failed(error)
-    sys.stderr.write(f"cloche node: {error.message}\n")
+    remedy = f"  try: {error.remedy}\n" if error.remedy else ""
+    sys.stderr.write(f"cloche node: {error.message}\n{remedy}")
     return EXIT_ALREADY_RUNNING if isinstance(error, AlreadyExistsError) else EXIT_FAILED
 
 

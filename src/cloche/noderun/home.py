@@ -161,7 +161,8 @@ def _wait_for_lock(lock: int, path: str, someone_listens: Callable[[], bool], pa
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > give_up or someone_listens():
-                raise AlreadyExistsError(f"another node (pid {_holder(lock)}) serves {path}", home=path) from None
+                said = f"another node (pid {_holder(lock)}) serves {path}"
+                raise AlreadyExistsError(said, remedy="cloche node stop", home=path) from None
             time.sleep(0.02)
 
 

@@ -225,7 +225,7 @@ def _judge(home: Path, line: bytes, deadline: float) -> bool:
 
 
 def _silence(home: Path, deadline: float) -> str:
-    how = "it ended without a word" if time.monotonic() < deadline else "it was not ready in time"
+    how = "it ended before it was ready" if time.monotonic() < deadline else "it was not ready in time"
     return f"{how}; the last line of {LOG_NAME}: {_last_line(home / LOG_NAME) or 'none'}"
 
 
