@@ -120,11 +120,10 @@ def processes_of(uid: int) -> list[int]:
 def owner(pid: int) -> int | None:
     """The real uid of a process that lives, else None."""
     try:
-        fields = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-        )
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return None if fields["State"].strip().startswith("Z") else int(fields["Uid"].split()[0])
 
 

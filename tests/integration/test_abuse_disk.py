@@ -30,7 +30,8 @@ for base, directories, files in os.walk(sys.argv[1]):
         data = os.readlink(path) if kind == 0o12 else ""
         if kind == 0o10 and st.st_size < 1 << 24:
             data = hashlib.sha256(open(path, "rb").read()).hexdigest()
-        xattrs = {n: os.getxattr(path, n, follow_symlinks=False).hex() for n in os.listxattr(path, follow_symlinks=False)}
+        names = os.listxattr(path, follow_symlinks=False)
+        xattrs = {n: os.getxattr(path, n, follow_symlinks=False).hex() for n in names}
         group = inodes.setdefault(st.st_ino, len(inodes)) if st.st_nlink > 1 and kind != 4 else None
         found[os.fsencode(path).hex()] = [st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, data, xattrs, group,
                                           st.st_nlink if kind != 4 else 0, st.st_size if kind == 0o10 else 0]
@@ -51,7 +52,12 @@ async def test_a_full_disk_is_told_and_survived(boxes: Bench) -> None:
 
 async def test_inodes_run_out_for_the_box_alone(boxes: Bench) -> None:
     sandbox = await boxes.create(SMALL)
-    code = "import os\nn = 0\nwhile True:\n  try: os.close(os.open(f'f{n}', os.O_CREAT)); n += 1\n  except OSError as e: print(n, e.errno); break"
+    code = """
+        import os
+        for n in range(1 << 30):
+            try: os.close(os.open(f"f{n}", os.O_CREAT))
+            except OSError as error: print(n, error.errno); break
+    """
     count, number = (await python(sandbox, code)).stdout.split()
     assert int(number) == 28
     assert int(count) < 20_000
@@ -83,7 +89,8 @@ open("plain", "w").write("content"); os.chmod("plain", 0o640)
 open("setuid", "w").write("#!"); os.chmod("setuid", 0o6755)
 open(b"caf\xe9\n\xff", "wb").write(bytes(range(256)))
 os.link("plain", "inner/second"); os.link("plain", "third")
-os.symlink("/etc/shadow", "away"); os.symlink("../../../../..", "out"); os.link("away", "away-too", follow_symlinks=False)
+os.symlink("/etc/shadow", "away"); os.symlink("../../../../..", "out")
+os.link("away", "away-too", follow_symlinks=False)
 os.mkfifo("fifo", 0o600); os.link("fifo", "fifo-too")
 socket.socket(socket.AF_UNIX).bind("socket")
 with open("sparse", "wb") as file:
@@ -94,7 +101,8 @@ with open("fragmented", "wb") as file:
 os.mkdir("closed", 0o000); os.mkdir("sticky"); os.chmod("sticky", 0o1777)
 open("empty", "w").close()
 os.setxattr("plain", "user.note", b"\0\xff"); os.setxattr("inner", "user.note", b"d" * 4000)
-os.utime("plain", ns=(1, 1_000_000_007)); os.utime("away", ns=(1, 5), follow_symlinks=False); os.utime("inner", ns=(1, 77))
+os.utime("plain", ns=(1, 1_000_000_007)); os.utime("away", ns=(1, 5), follow_symlinks=False)
+os.utime("inner", ns=(1, 77))
 os.utime("closed", ns=(1, 123456789))
 os.utime(".", ns=(1, 99))
 """
@@ -122,7 +130,12 @@ async def test_owners_are_kept(boxes: Bench) -> None:
     if not boxes.capabilities.many_users:
         pytest.skip("there is only one user here")
     sandbox = await boxes.create()
-    code = "import os\nfor n in (0, 1, 1000, 65534): p = f'/var/lib/f{n}'; open(p, 'w').close(); os.chown(p, n, 65534 - n); os.chmod(p, 0o4750)"
+    code = """
+        import os
+        for n in (0, 1, 1000, 65534):
+            path = f"/var/lib/f{n}"
+            open(path, "w").close(); os.chown(path, n, 65534 - n); os.chmod(path, 0o4750)
+    """
     assert (await python(sandbox, code, user="root")).info.exit_code == 0
     before = (await python(sandbox, DESCRIBE, "/var/lib", user="root")).stdout
     again = await over_a_stop(boxes, sandbox)
@@ -154,7 +167,11 @@ async def test_removed_and_replaced_files_of_the_image_stay_so(boxes: Bench) -> 
 async def test_deep_directories_are_kept(boxes: Bench) -> None:
     """Deeper than any path can name, and than there may be open files."""
     sandbox = await boxes.create()
-    down = "import os\nfor _ in range(5000): os.mkdir('directory'); os.chdir('directory')\nopen('bottom', 'w').write('here')"
+    down = """
+        import os
+        for _ in range(5000): os.mkdir("directory"); os.chdir("directory")
+        open("bottom", "w").write("here")
+    """
     assert (await python(sandbox, down)).info.exit_code == 0
     again = await over_a_stop(boxes, sandbox)
     look = "import os\nfor _ in range(5000): os.chdir('directory')\nprint(open('bottom').read())"
@@ -207,7 +224,11 @@ async def test_links_never_lead_the_guest_out(boxes: Bench, tmp_path: Path) -> N
     secret = tmp_path / "secret"
     secret.write_text("of the host")
     secret.chmod(0o644)
-    code = "import os, sys\nos.symlink(sys.argv[1], 'direct'); os.symlink('../../../../../../' + sys.argv[1], 'dots'); os.symlink('/proc/1/root' + sys.argv[1], 'proc')"
+    code = """
+        import os, sys
+        os.symlink(sys.argv[1], "direct"); os.symlink("../../../../../../" + sys.argv[1], "dots")
+        os.symlink("/proc/1/root" + sys.argv[1], "proc")
+    """
     await python(sandbox, code, str(secret))
     for name in ("direct", "dots", "proc"):
         with pytest.raises(Exception, match=r"(?i)not found|no such|permission|denied"):

@@ -1,5 +1,5 @@
-"""The namespace engine as ordinary users, with ids of their own in /etc/subuid and without: the conformance suite and the
-tests of abuse, run by users that this suite makes."""
+"""The namespace engine as ordinary users, with ids of their own in /etc/subuid and without: the conformance suite and
+the tests of abuse, run by users that this suite makes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def test_suite(user: OrdinaryUser, suite: str) -> None:
 
 
 def test_the_user_is_an_ordinary_one(user: OrdinaryUser) -> None:
-    code = "import os; from cloche.engines.namespace.facts import gather; print(os.getuid(), os.getgroups(), gather().id_mode)"
+    code = "\n".join(
+        [
+            "import os",
+            "from cloche.engines.namespace.facts import gather",
+            "print(os.getuid(), os.getgroups(), gather().id_mode)",
+        ]
+    )
     mode = "helper" if ordinary_user.NAMES[user.name] else "one"
     assert ordinary_user.as_user(user, code).stdout == f"{user.uid} [{user.gid}] {mode}\n"

@@ -116,8 +116,8 @@ async def attack_as(boxes: Bench, user: str, told: dict[str, Any]) -> AsyncItera
     # whatever was tried: the guest answers, and new processes can be started
     health = await sandbox.guest.health()
     alive = await sandbox.exec("true")
-    yield {"probe": "guest_survived", "refused": health.pid == 1 and alive.info.exit_code == 0 and done.info.exit_code == 0,
-           "detail": done.stderr.decode(errors="replace")[-2000:]}  # fmt: skip
+    survived = health.pid == 1 and alive.info.exit_code == 0 and done.info.exit_code == 0
+    yield {"probe": "guest_survived", "refused": survived, "detail": done.stderr.decode(errors="replace")[-2000:]}
 
 
 async def main() -> None:

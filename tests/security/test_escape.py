@@ -74,7 +74,8 @@ def test_the_runner_tells_success_from_refusal() -> None:
 
     ends = {
         "works": probing.attempt(lambda: 42), "refused": probing.attempt(lambda: os.mkdir("/proc/x")),
-        "nothing": probing.attempt(lambda: probing.leaked(b"")), "leak": probing.attempt(lambda: probing.leaked(b"key")),
+        "nothing": probing.attempt(lambda: probing.leaked(b"")),
+        "leak": probing.attempt(lambda: probing.leaked(b"key")),
         "broken": probing.attempt(lambda: 1 / 0), "killed": probing.attempt(crash),
     }  # fmt: skip
     assert {name: end["refused"] for name, end in ends.items()} == {

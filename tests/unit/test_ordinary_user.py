@@ -22,7 +22,8 @@ pytestmark = [
 def test_nothing_is_left_after_a_failure() -> None:
     pids: list[int] = []
     with pytest.raises(ZeroDivisionError), ordinary_user.made(NAME) as user:
-        code = "import os, subprocess; print(subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=-3, stderr=-3).pid)"
+        start = "subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=-3, stderr=-3).pid"
+        code = f"import subprocess; print({start})"
         pids.append(int(ordinary_user.as_user(user, [sys.executable, "-c", code]).stdout.split()[0]))
         assert ordinary_user.owner(pids[0]) == user.uid
         home = user.home

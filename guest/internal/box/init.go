@@ -16,9 +16,7 @@ import (
 const (
 	docFD = 3 + iota
 	syncFD
-	listenFD
 	lifelineFD
-	firstOptionalFD
 )
 
 const (
@@ -30,12 +28,36 @@ const (
 
 // initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on.
 type initDoc struct {
-	Plan           Plan   `json:"plan"`
-	Trees          []int  `json:"trees"`
-	Devices        []int  `json:"devices"`
-	RestoreFD      int    `json:"restore_fd"`
-	MemoryEventsFD int    `json:"memory_events_fd"`
-	Nonce          string `json:"nonce"`
+	Plan  Plan   `json:"plan"`
+	Nonce string `json:"nonce"`
+	// descriptors come after the document, over the sync socket: the listening socket first. The numbers are places
+	// among them, -1 for none.
+	Lent         int   `json:"lent"`
+	Trees        []int `json:"trees"`
+	Restore      int   `json:"restore"`
+	MemoryEvents int   `json:"memory_events"`
+
+	listen, restoreFD, memoryFD int
+	trees                       []int
+}
+
+// take receives the descriptors and puts them where the places were.
+func (d *initDoc) take() error {
+	lent, err := takeDescriptors(syncFD, d.Lent)
+	if err != nil {
+		return err
+	}
+	at := func(place int) int {
+		if place < 0 {
+			return -1
+		}
+		return lent[place]
+	}
+	d.listen, d.restoreFD, d.memoryFD = lent[0], at(d.Restore), at(d.MemoryEvents)
+	for _, place := range d.Trees {
+		d.trees = append(d.trees, at(place))
+	}
+	return nil
 }
 
 type initReport struct {
@@ -56,7 +78,10 @@ func InitMain() {
 	if err := json.NewDecoder(os.NewFile(docFD, "doc")).Decode(&doc); err != nil {
 		os.Exit(1)
 	}
-	err := build(&doc)
+	err := stage("receive descriptors", doc.take())
+	if err == nil {
+		err = build(&doc)
+	}
 	if err == nil {
 		err = becomeGuest(&doc)
 	}
@@ -188,8 +213,8 @@ func passDescriptors(doc *initDoc, execFD int) ([]string, error) {
 	for key, value := range doc.Plan.GuestEnv {
 		env = append(env, key+"="+value)
 	}
-	kept := map[string]int{"CLOCHE_LISTEN_FD": listenFD, "CLOCHE_LIFELINE_FD": lifelineFD, "CLOCHE_EXEC_FD": execFD,
-		"CLOCHE_MEMORY_EVENTS_FD": doc.MemoryEventsFD}
+	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD, "CLOCHE_EXEC_FD": execFD,
+		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD}
 	for name, fd := range kept {
 		if fd < 0 {
 			continue

@@ -42,7 +42,7 @@ func makeRoot(doc *initDoc) error {
 	if err := makeLayers(plan, lower, up, root); err != nil {
 		return err
 	}
-	if err := restoreDisk(plan, up, doc.RestoreFD); err != nil {
+	if err := restoreDisk(plan, up, doc.restoreFD); err != nil {
 		return stage("restore disk", err)
 	}
 	if err := prepareTargets(plan, lower, trees); err != nil {
@@ -51,7 +51,7 @@ func makeRoot(doc *initDoc) error {
 	if err := mountOverlay(lower, up, root); err != nil {
 		return stage("overlay", err)
 	}
-	if doc.RestoreFD >= 0 {
+	if doc.restoreFD >= 0 {
 		if err := syscall.Mount("", up, "", syscall.MS_REMOUNT|quiet, diskOptions(plan, 1)); err != nil {
 			return stage("limit disk", err)
 		}
@@ -159,11 +159,10 @@ func writeNew(place, content string, mode uint32) error {
 // sourceTrees gives a detached clone of each bind's source: those that the supervisor could open as root, and the rest
 // opened here by path with the caller's own rights. -1: optional and missing.
 func sourceTrees(doc *initDoc) ([]int, error) {
-	trees := doc.Trees
-	if len(trees) == 0 {
+	if len(doc.trees) == 0 {
 		return openTrees(doc.Plan.Binds)
 	}
-	return trees, nil
+	return doc.trees, nil
 }
 
 func openTrees(binds []Bind) ([]int, error) {
@@ -213,7 +212,7 @@ func prepareTargets(plan *Plan, lower string, trees []int) error {
 // the layer were the root.
 func ensureTarget(lowerFD int, target string, directory bool) error {
 	names := strings.Split(strings.Trim(path.Clean(target), "/"), "/")
-	for i := range names {
+	for i := lastKnown(lowerFD, names); i < len(names); i++ {
 		place := strings.Join(names[:i+1], "/")
 		fd, err := sys.Openat2(lowerFD, place, sys.OPath, 0, sys.ResolveInRoot)
 		if err == nil {
@@ -236,15 +235,22 @@ func ensureTarget(lowerFD int, target string, directory bool) error {
 	return nil
 }
 
+// lastKnown: mostly the directory of a mount point is there and the mount point is not, so that is tried first.
+func lastKnown(lowerFD int, names []string) int {
+	last := len(names) - 1
+	fd, err := sys.Openat2(lowerFD, "./"+strings.Join(names[:last], "/"), sys.OPath, 0, sys.ResolveInRoot)
+	if err != nil {
+		return 0
+	}
+	_ = syscall.Close(fd)
+	return last
+}
+
 func makeMountPoint(parent int, name string, directory bool) error {
 	if directory {
 		return syscall.Mkdirat(parent, name, 0o755)
 	}
-	fd, err := syscall.Openat(parent, name, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_CLOEXEC, 0o644)
-	if err == nil {
-		_ = syscall.Close(fd)
-	}
-	return err
+	return syscall.Mknodat(parent, name, syscall.S_IFREG|0o644, 0)
 }
 
 func mountOverlay(lower, up, root string) error {

@@ -1,7 +1,6 @@
 package box
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -84,6 +83,24 @@ func (s *supervisor) quiet() {
 
 func (s *supervisor) start() error {
 	s.upFD, s.events, s.idLock = -1, -1, -1
+	// the kernel takes a millisecond for the namespaces and another for the child's start: enough to prepare the rest
+	prepared := make(chan error, 1)
+	go func() { prepared <- s.prepare() }()
+	doc, cloned := s.spawn()
+	if err := <-prepared; cloned == nil && err != nil {
+		return err
+	}
+	if cloned != nil {
+		return cloned
+	}
+	if err := s.release(doc); err != nil {
+		return err
+	}
+	return s.finishStart()
+}
+
+// prepare does what needs no child: everything that the plan names outside of the box.
+func (s *supervisor) prepare() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&s.plan); err != nil {
 		return stage("read plan", err)
 	}
@@ -100,18 +117,15 @@ func (s *supervisor) start() error {
 		// tree is visible to it
 		s.events, _ = syscall.Open(s.plan.MemoryEvents, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	}
-	if err := s.chooseIDs(); err != nil {
-		return err
-	}
-	if err := s.spawn(); err != nil {
-		return err
-	}
-	return s.finishStart()
+	return s.chooseIDs()
 }
 
 func newNonce() string {
 	raw := make([]byte, 16)
-	_, _ = rand.Read(raw)
+	for filled := 0; filled < len(raw); {
+		n, _ := sys.Getrandom(raw[filled:])
+		filled += n
+	}
 	return hex.EncodeToString(raw)
 }
 
@@ -143,76 +157,62 @@ func listenUnix(name string, backlog int) (int, error) {
 	return fd, syscall.Listen(fd, backlog)
 }
 
-// spawn clones this program into new namespaces. The capabilities it keeps over its exec (as ambient ones) are over the
-// new user namespace only.
-func (s *supervisor) spawn() error {
-	syncPair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return stage("sync socket", err)
-	}
-	var docPipe, lifeline [2]int
-	if err := syscall.Pipe2(docPipe[:], syscall.O_CLOEXEC); err != nil {
-		return stage("pipe", err)
-	}
-	if err := syscall.Pipe2(lifeline[:], syscall.O_CLOEXEC); err != nil {
-		return stage("pipe", err)
-	}
-	doc := initDoc{Plan: s.plan, Nonce: s.nonce, RestoreFD: -1, MemoryEventsFD: -1}
-	files, opened, err := s.childFiles(&doc, docPipe[0], syncPair[1], lifeline[0])
-	if err == nil {
-		err = s.clone(files)
-	}
-	for _, fd := range append(opened, docPipe[0], syncPair[1], lifeline[0]) {
-		_ = syscall.Close(fd)
-	}
-	s.sync, s.lifeline = syncPair[0], lifeline[1]
-	if err != nil {
-		_ = syscall.Close(docPipe[1])
-		return err
-	}
-	return s.release(&doc, docPipe[1])
-}
-
-// childFiles lists what the child inherits. As root the sources of binds are opened here, because the box's own id may
-// not even walk to them; open_tree gives the child that one tree and no way to anything beside it.
-func (s *supervisor) childFiles(doc *initDoc, docR, syncR, lifelineR int) ([]uintptr, []int, error) {
+// spawn clones this program into new namespaces and returns the writing end of the pipe on which the child waits for its
+// document. The capabilities it keeps over its exec (as ambient ones) are over the new user namespace only.
+func (s *supervisor) spawn() (int, error) {
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, stage("/dev/null", err)
+		return -1, stage("/dev/null", err)
 	}
-	opened := []int{null}
-	files := []uintptr{uintptr(null), 2, 2, uintptr(docR), uintptr(syncR), uintptr(s.listen), uintptr(lifelineR)}
-	inherit := func(fd int) int {
-		files = append(files, uintptr(fd))
-		return len(files) - 1
+	defer syscall.Close(null)
+	syncPair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, stage("sync socket", err)
+	}
+	defer syscall.Close(syncPair[1])
+	var doc, lifeline [2]int
+	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
+		return -1, stage("pipe", err)
+	}
+	defer syscall.Close(doc[0])
+	if err := syscall.Pipe2(lifeline[:], syscall.O_CLOEXEC); err != nil {
+		return -1, stage("pipe", err)
+	}
+	defer syscall.Close(lifeline[0])
+	s.sync, s.lifeline = syncPair[0], lifeline[1]
+	return doc[1], s.clone([]uintptr{uintptr(null), 2, 2, uintptr(doc[0]), uintptr(syncPair[1]), uintptr(lifeline[0])})
+}
+
+// lend lists what the child gets beside its document. As root the sources of binds are opened here, because the box's
+// own id may not even walk to them; open_tree gives the child that one tree and no way to anything beside it.
+func (s *supervisor) lend(doc *initDoc) ([]int, error) {
+	lent := []int{s.listen}
+	add := func(fd int) int {
+		lent = append(lent, fd)
+		return len(lent) - 1
 	}
 	if s.plan.Restore != "" {
 		fd, err := syscall.Open(s.plan.Restore, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, opened, stage("open saved disk", err)
+			return lent, stage("open saved disk", err)
 		}
-		opened = append(opened, fd)
-		doc.RestoreFD = inherit(fd)
+		doc.Restore = add(fd)
 	}
 	if s.events >= 0 {
-		doc.MemoryEventsFD = inherit(s.events)
+		doc.MemoryEvents = add(s.events)
 	}
 	if os.Geteuid() != 0 {
-		return files, opened, nil
+		return lent, nil
 	}
 	trees, err := openTrees(s.plan.Binds)
-	if err != nil {
-		return nil, opened, err
-	}
 	for _, tree := range trees {
 		place := -1
 		if tree >= 0 {
-			opened = append(opened, tree)
-			place = inherit(tree)
+			place = add(tree)
 		}
 		doc.Trees = append(doc.Trees, place)
 	}
-	return files, opened, nil
+	return lent, err
 }
 
 func (s *supervisor) clone(files []uintptr) error {
@@ -233,28 +233,47 @@ func (s *supervisor) clone(files []uintptr) error {
 
 // release lets the child go on: not before its ids are mapped and it sits in its cgroups, so nothing of it ever runs
 // outside its limits.
-func (s *supervisor) release(doc *initDoc, pipe int) error {
+func (s *supervisor) release(pipe int) error {
 	out := os.NewFile(uintptr(pipe), "doc")
 	defer out.Close()
+	doc := initDoc{Plan: s.plan, Nonce: s.nonce, Restore: -1, MemoryEvents: -1}
+	lent, err := s.lend(&doc)
+	defer s.takeBack(lent)
+	if err != nil {
+		return err
+	}
 	if err := s.mapIDs(); err != nil {
 		return err
 	}
 	if err := enterCgroups(s.plan.Cgroups, s.pid); err != nil {
 		return err
 	}
-	return stage("send plan", json.NewEncoder(out).Encode(doc))
+	doc.Lent = len(lent)
+	if err := json.NewEncoder(out).Encode(doc); err != nil {
+		return stage("send plan", err)
+	}
+	return stage("send descriptors", sendDescriptors(s.sync, lent))
+}
+
+// takeBack closes what was lent, but for what the supervisor itself uses.
+func (s *supervisor) takeBack(lent []int) {
+	for _, fd := range lent {
+		if fd != s.listen && fd != s.events {
+			_ = syscall.Close(fd)
+		}
+	}
 }
 
 // finishStart reads the child's reports until its end of the socket closes, which its exec of the guest does.
 func (s *supervisor) finishStart() error {
 	ok := false
 	for {
-		body, fd, err := receive(s.sync)
+		body, fds, err := receive(s.sync)
 		if err != nil {
 			return stage("start guest", err)
 		}
-		if fd >= 0 {
-			s.upFD = fd
+		if len(fds) > 0 {
+			s.upFD = fds[0]
 		}
 		if len(body) == 0 {
 			break
@@ -273,21 +292,6 @@ func (s *supervisor) finishStart() error {
 		return stagef("start guest", "the box ended before the guest was started")
 	}
 	return stage("write state", s.writeState())
-}
-
-func receive(fd int) ([]byte, int, error) {
-	body, rights := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4))
-	n, nr, _, _, err := syscall.Recvmsg(fd, body, rights, syscall.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return nil, -1, err
-	}
-	received := -1
-	if messages, err := syscall.ParseSocketControlMessage(rights[:nr]); err == nil && len(messages) > 0 {
-		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) > 0 {
-			received = fds[0]
-		}
-	}
-	return body[:n], received, nil
 }
 
 func (s *supervisor) writeState() error {

@@ -141,7 +141,8 @@ def root_filesystem(
 
 def check_host_path(path: str) -> str:
     """A normal form of the path, or InvalidError when it holds system state, other users' files or everything."""
-    clean = os.path.normpath(path)
+    # normpath keeps two leading slashes, which mean nothing on Linux
+    clean = "/" + os.path.normpath(path).lstrip("/")
     forbidden = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/run", "/var", "/boot", "/tmp", "/.cloche")
     if clean in forbidden or any(
         _covers(root, clean) for root in ("/proc", "/sys", "/dev", "/boot", "/etc", "/.cloche")

@@ -4,8 +4,15 @@ import os
 
 from probing import Absent, leaked, many, probe, write
 
-TARGETS = {"guest": "/.cloche/guest", "launcher": "/.cloche/launcher", "exe_of_init": "/proc/1/exe", "shell": "/usr/bin/env",
-           "usr": "/usr/bin/cloche-probe", "usr_local": "/usr/local/cloche-probe", "linker_cache": "/etc/ld.so.cache"}  # fmt: skip
+TARGETS = {
+    "guest": "/.cloche/guest",
+    "launcher": "/.cloche/launcher",
+    "exe_of_init": "/proc/1/exe",
+    "shell": "/usr/bin/env",
+    "usr": "/usr/bin/cloche-probe",
+    "usr_local": "/usr/local/cloche-probe",
+    "linker_cache": "/etc/ld.so.cache",
+}
 
 
 @many("overwrite", TARGETS)

@@ -97,16 +97,39 @@ def open_by_handle():
 
 #: (arguments) that are wrong, so that nothing happens even where the call is permitted: being refused comes first
 REFUSED_OUTRIGHT = {
-    "kexec_load": (0, 99, 0, 99), "kexec_file_load": (-1, -1, 0, 0, 99), "init_module": (0, 0, 0),
-    "finit_module": (-1, 0, 0), "delete_module": (b"no-such-module", 0o4000), "reboot": (1, 2, 3, 0),
-    "swapon": (b"/no/such", 0), "swapoff": (b"/no/such",), "acct": (b"/no/such",), "quotactl": (0, 0, 0, 0),
-    "quotactl_fd": (-1, 0, 0, 0), "settimeofday": (0, 0), "adjtimex": (0,), "clock_adjtime": (0, 0),
-    "clock_settime": (99, 0), "iopl": (3,), "ioperm": (0x70, 2, 1), "modify_ldt": (1, BUFFER, 16), "vhangup": (),
-    "fanotify_init": (0, 0), "lookup_dcookie": (0, BUFFER, 8), "setdomainname": (b"x", -1), "uselib": (b"/no/such",),
-    "process_mrelease": (-1, 0), "fspick": (-100, b"/", 0), "fsconfig": (-1, 0, 0, 0, 0), "lsm_set_self_attr": (0, 0, 0, 0),
-    "remap_file_pages": (0, 0, 0, 0, 0), "nfsservctl": (0, 0, 0), "statmount": (0, 0, 0, 0), "ustat": (0, BUFFER),
+    "kexec_load": (0, 99, 0, 99),
+    "kexec_file_load": (-1, -1, 0, 0, 99),
+    "init_module": (0, 0, 0),
+    "finit_module": (-1, 0, 0),
+    "delete_module": (b"no-such-module", 0o4000),
+    "reboot": (1, 2, 3, 0),
+    "swapon": (b"/no/such", 0),
+    "swapoff": (b"/no/such",),
+    "acct": (b"/no/such",),
+    "quotactl": (0, 0, 0, 0),
+    "quotactl_fd": (-1, 0, 0, 0),
+    "settimeofday": (0, 0),
+    "adjtimex": (0,),
+    "clock_adjtime": (0, 0),
+    "clock_settime": (99, 0),
+    "iopl": (3,),
+    "ioperm": (0x70, 2, 1),
+    "modify_ldt": (1, BUFFER, 16),
+    "vhangup": (),
+    "fanotify_init": (0, 0),
+    "lookup_dcookie": (0, BUFFER, 8),
+    "setdomainname": (b"x", -1),
+    "uselib": (b"/no/such",),
+    "process_mrelease": (-1, 0),
+    "fspick": (-100, b"/", 0),
+    "fsconfig": (-1, 0, 0, 0, 0),
+    "lsm_set_self_attr": (0, 0, 0, 0),
+    "remap_file_pages": (0, 0, 0, 0, 0),
+    "nfsservctl": (0, 0, 0),
+    "statmount": (0, 0, 0, 0),
+    "ustat": (0, BUFFER),
     "sysfs": (3,),
-}  # fmt: skip
+}
 
 
 @many("refused_outright", {name: name for name in REFUSED_OUTRIGHT})

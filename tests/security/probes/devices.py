@@ -5,9 +5,39 @@ import stat
 
 from probing import Refused, call, leaked, many, probe
 
-NAMES = ("mem", "kmem", "port", "kmsg", "kvm", "fuse", "net/tun", "loop-control", "loop0", "sda", "vda", "nvme0n1", "dm-0",
-         "userfaultfd", "vhost-vsock", "vhost-net", "hpet", "rtc0", "ptp0", "mapper/control", "console", "tty0", "tty1",
-         "uinput", "input/event0", "dri/card0", "btrfs-control", "autofs", "cuse", "vsock", "udmabuf")  # fmt: skip
+NAMES = (
+    "mem",
+    "kmem",
+    "port",
+    "kmsg",
+    "kvm",
+    "fuse",
+    "net/tun",
+    "loop-control",
+    "loop0",
+    "sda",
+    "vda",
+    "nvme0n1",
+    "dm-0",
+    "userfaultfd",
+    "vhost-vsock",
+    "vhost-net",
+    "hpet",
+    "rtc0",
+    "ptp0",
+    "mapper/control",
+    "console",
+    "tty0",
+    "tty1",
+    "uinput",
+    "input/event0",
+    "dri/card0",
+    "btrfs-control",
+    "autofs",
+    "cuse",
+    "vsock",
+    "udmabuf",
+)
 
 
 @many("open", {name.replace("/", "_").replace("-", "_"): f"/dev/{name}" for name in NAMES})
@@ -85,7 +115,7 @@ def exhaust_terminals():
     """The number of terminals is the whole machine's: a box may have its share of it and no more."""
     held = []
     try:
-        for _ in range(600):
+        while len(held) < 600:
             held.append(os.openpty())
     except OSError as error:
         raise Refused(f"after {len(held)}: {error}") from error

@@ -112,7 +112,7 @@ def signal_by_owner_thread(number):
 
 @probe
 def kill_everybody():
-    """All but the caller's own: a probe in a process group of its own would end the others, so only signal 0 is sent."""
+    """The others are the probes themselves, so only signal 0 is sent."""
     os.kill(-1, 0)
     return unharmed()
 

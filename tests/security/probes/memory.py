@@ -74,8 +74,28 @@ def write_memory_of_init_by_file():
         file.write(b"x")
 
 
-@many("read_init", {n: n for n in ("mem", "environ", "maps", "smaps", "auxv", "stack", "syscall", "pagemap", "io", "personality",
-                                   "timers", "numa_maps", "wchan", "patch_state")})  # fmt: skip
+@many(
+    "read_init",
+    {
+        n: n
+        for n in (
+            "mem",
+            "environ",
+            "maps",
+            "smaps",
+            "auxv",
+            "stack",
+            "syscall",
+            "pagemap",
+            "io",
+            "personality",
+            "timers",
+            "numa_maps",
+            "wchan",
+            "patch_state",
+        )
+    },
+)
 def read_init(name):
     with open(f"/proc/1/{name}", "rb", buffering=0) as file:
         if name == "mem":

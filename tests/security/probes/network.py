@@ -9,16 +9,53 @@ from probing import Absent, Refused, fact, leaked, many, probe
 
 TIMEOUT = 2.0
 ADDRESSES = {
-    "public": ("1.1.1.1", 53), "public_web": ("93.184.215.14", 80), "private_10": ("10.0.0.1", 80),
-    "private_172": ("172.17.0.1", 80), "private_192": ("192.168.0.1", 80), "metadata": ("169.254.169.254", 80),
-    "multicast": ("224.0.0.1", 5353), "public_6": ("2606:4700:4700::1111", 53), "local_6": ("fe80::1", 80),
-}  # fmt: skip
-FAMILIES = {"packet": (17, 3), "vsock": (40, 1), "alg": (38, 5), "key": (15, 3), "xdp": (44, 3), "can": (29, 3),
-            "bluetooth": (31, 3), "tipc": (30, 1), "rds": (21, 5), "x25": (9, 5), "netrom": (6, 5), "llc": (26, 1),
-            "kcm": (41, 5), "qipcrtr": (42, 2), "smc": (43, 1), "rxrpc": (33, 2), "ax25": (3, 2), "nfc": (39, 5),
-            "ieee802154": (36, 2), "isdn": (34, 3), "phonet": (35, 2), "mctp": (45, 2)}  # fmt: skip
-NETLINK = {"usersock": 2, "sock_diag": 4, "xfrm": 6, "selinux": 7, "audit": 9, "fib_lookup": 10, "connector": 11,
-           "netfilter": 12, "uevent": 15, "generic": 16, "crypto": 21}  # fmt: skip
+    "public": ("1.1.1.1", 53),
+    "public_web": ("93.184.215.14", 80),
+    "private_10": ("10.0.0.1", 80),
+    "private_172": ("172.17.0.1", 80),
+    "private_192": ("192.168.0.1", 80),
+    "metadata": ("169.254.169.254", 80),
+    "multicast": ("224.0.0.1", 5353),
+    "public_6": ("2606:4700:4700::1111", 53),
+    "local_6": ("fe80::1", 80),
+}
+FAMILIES = {
+    "packet": (17, 3),
+    "vsock": (40, 1),
+    "alg": (38, 5),
+    "key": (15, 3),
+    "xdp": (44, 3),
+    "can": (29, 3),
+    "bluetooth": (31, 3),
+    "tipc": (30, 1),
+    "rds": (21, 5),
+    "x25": (9, 5),
+    "netrom": (6, 5),
+    "llc": (26, 1),
+    "kcm": (41, 5),
+    "qipcrtr": (42, 2),
+    "smc": (43, 1),
+    "rxrpc": (33, 2),
+    "ax25": (3, 2),
+    "nfc": (39, 5),
+    "ieee802154": (36, 2),
+    "isdn": (34, 3),
+    "phonet": (35, 2),
+    "mctp": (45, 2),
+}
+NETLINK = {
+    "usersock": 2,
+    "sock_diag": 4,
+    "xfrm": 6,
+    "selinux": 7,
+    "audit": 9,
+    "fib_lookup": 10,
+    "connector": 11,
+    "netfilter": 12,
+    "uevent": 15,
+    "generic": 16,
+    "crypto": 21,
+}
 
 
 def _family(address):
@@ -79,8 +116,16 @@ def host_path_socket():
         sock.connect(fact("socket_path"))
 
 
-@many("well_known", {"docker": "/var/run/docker.sock", "dbus": "/run/dbus/system_bus_socket", "systemd": "/run/systemd/private",
-                     "containerd": "/run/containerd/containerd.sock", "x11": "/tmp/.X11-unix/X0"})  # fmt: skip
+@many(
+    "well_known",
+    {
+        "docker": "/var/run/docker.sock",
+        "dbus": "/run/dbus/system_bus_socket",
+        "systemd": "/run/systemd/private",
+        "containerd": "/run/containerd/containerd.sock",
+        "x11": "/tmp/.X11-unix/X0",
+    },
+)
 def well_known(path):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)

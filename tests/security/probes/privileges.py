@@ -123,7 +123,7 @@ def mounts_that_honour_devices():
 
 
 def _is_device_place(place):
-    return place == "/dev" or place.startswith("/dev/") or place.startswith("/proc")
+    return place == "/dev" or place.startswith(("/dev/", "/proc"))
 
 
 @probe

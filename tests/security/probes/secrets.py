@@ -5,15 +5,35 @@ import os
 from probing import Absent, Refused, fact, leaked, many, probe
 
 PLACES = {
-    "shadow": "/etc/shadow", "gshadow": "/etc/gshadow", "sudoers": "/etc/sudoers", "ssh_host_key": "/etc/ssh/ssh_host_rsa_key",
-    "subuid": "/etc/subuid", "ssl_private": "/etc/ssl/private", "kube": "/etc/kubernetes/admin.conf",
-    "root_ssh": "/root/.ssh", "root_history": "/root/.bash_history", "root_aws": "/root/.aws/credentials",
-    "root_netrc": "/root/.netrc", "root_cache": "/root/.cache", "docker_config": "/root/.docker/config.json",
-    "gcloud": "/root/.config/gcloud", "service_token": "/var/run/secrets/kubernetes.io", "run_user": "/run/user",
-    "systemd": "/run/systemd", "journal": "/var/log/journal", "syslog_file": "/var/log/syslog", "dpkg_log": "/var/log/dpkg.log",
-    "spool": "/var/spool/cron", "boot": "/boot", "efi": "/sys/firmware", "dmi": "/sys/class/dmi", "crontab": "/etc/crontab",
-    "debugfs": "/sys/kernel/debug", "lost_found": "/lost+found", "id_locks": "/run/cloche-ids.lock",
-}  # fmt: skip
+    "shadow": "/etc/shadow",
+    "gshadow": "/etc/gshadow",
+    "sudoers": "/etc/sudoers",
+    "ssh_host_key": "/etc/ssh/ssh_host_rsa_key",
+    "subuid": "/etc/subuid",
+    "ssl_private": "/etc/ssl/private",
+    "kube": "/etc/kubernetes/admin.conf",
+    "root_ssh": "/root/.ssh",
+    "root_history": "/root/.bash_history",
+    "root_aws": "/root/.aws/credentials",
+    "root_netrc": "/root/.netrc",
+    "root_cache": "/root/.cache",
+    "docker_config": "/root/.docker/config.json",
+    "gcloud": "/root/.config/gcloud",
+    "service_token": "/var/run/secrets/kubernetes.io",
+    "run_user": "/run/user",
+    "systemd": "/run/systemd",
+    "journal": "/var/log/journal",
+    "syslog_file": "/var/log/syslog",
+    "dpkg_log": "/var/log/dpkg.log",
+    "spool": "/var/spool/cron",
+    "boot": "/boot",
+    "efi": "/sys/firmware",
+    "dmi": "/sys/class/dmi",
+    "crontab": "/etc/crontab",
+    "debugfs": "/sys/kernel/debug",
+    "lost_found": "/lost+found",
+    "id_locks": "/run/cloche-ids.lock",
+}
 
 
 @many("host", PLACES)
@@ -34,8 +54,16 @@ def planted_files():
     return leaked([path for path in _host_paths() if os.path.lexists(path)], "planted file")
 
 
-@many("planted_by_way_of", {"proc_1": "/proc/1/root", "proc_self": "/proc/self/root", "cwd": "/proc/self/cwd/../../../..",
-                            "proc_1_cwd": "/proc/1/cwd/..", "dots": "/../../../.."})  # fmt: skip
+@many(
+    "planted_by_way_of",
+    {
+        "proc_1": "/proc/1/root",
+        "proc_self": "/proc/self/root",
+        "cwd": "/proc/self/cwd/../../../..",
+        "proc_1_cwd": "/proc/1/cwd/..",
+        "dots": "/../../../..",
+    },
+)
 def planted_by_way_of(top):
     return leaked([path for path in _host_paths() if os.path.lexists(top + path)], "planted file")
 

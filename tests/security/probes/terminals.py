@@ -9,7 +9,7 @@ from probing import Refused, leaked, probe
 
 def _terminal():
     """A terminal of our own that controls us, so that nothing but a filter can object."""
-    primary, replica = os.openpty()
+    _, replica = os.openpty()
     os.setsid()
     fcntl.ioctl(replica, 0x540E, 0)
     return replica

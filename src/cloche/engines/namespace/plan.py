@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import posixpath
 from typing import Any
 
 from cloche.engines.base import Box
@@ -85,8 +86,10 @@ def check_spec(facts: Facts, spec: SandboxSpec) -> None:
 
 
 def check_target(mount: Mount) -> None:
-    taken = any(mount.target == place or mount.target.startswith(place + "/") for place in _NOT_A_TARGET[1:])
-    if mount.target == "/" or taken:
+    # in the one form that comparing can rely on: normpath keeps two leading slashes
+    target = "/" + posixpath.normpath(mount.target).lstrip("/")
+    taken = any(target == place or target.startswith(place + "/") for place in _NOT_A_TARGET[1:])
+    if target == "/" or taken:
         raise InvalidError(f"nothing can be mounted at {mount.target}: the sandbox has its own", field="mounts.target")
 
 
