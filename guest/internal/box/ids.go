@@ -3,7 +3,6 @@ package box
 import (
 	"fmt"
 	"hash/fnv"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,7 +68,7 @@ func (s *supervisor) mapIDs() error {
 }
 
 func (s *supervisor) writeProc(name, text string) error {
-	return stage("map ids", os.WriteFile("/proc/"+strconv.Itoa(s.pid)+"/"+name, []byte(text), 0))
+	return stage("map ids", writeControl("/proc/"+strconv.Itoa(s.pid)+"/"+name, text))
 }
 
 func mapText(rows [][]int) string {

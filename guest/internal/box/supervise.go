@@ -63,6 +63,7 @@ type supervisor struct {
 	events   int
 	deadline float64
 	ending   ending
+	exit     *Exit // how PID 1 has ended, once it has
 }
 
 func (s *supervisor) sayReady(r Ready) {
@@ -307,7 +308,8 @@ func writeJSON(name string, value any) error {
 		return err
 	}
 	temporary := name + ".new." + strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(temporary, body, 0o600); err != nil {
+	_ = syscall.Unlink(temporary)
+	if err := writeNew(temporary, string(body), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(temporary, name)

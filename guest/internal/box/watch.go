@@ -16,6 +16,8 @@ const controlTimeout = 5 * time.Second
 type ending struct {
 	reason   string
 	keepDisk bool
+	asked    bool // somebody asked to keep the disk
+	given    bool // somebody asked to end it without
 	waiting  []int
 }
 
@@ -28,6 +30,8 @@ type Exit struct {
 	EndedAt   float64 `json:"ended_at"`
 	DiskSaved bool    `json:"disk_saved"`
 	DiskError string  `json:"disk_error,omitempty"`
+
+	initPid int
 }
 
 func now() float64 { return float64(time.Now().UnixNano()) / 1e9 }
@@ -66,6 +70,9 @@ func (s *supervisor) end(reason string) {
 		s.ending.reason = reason
 	}
 	s.deadline = 0
+	if s.exit != nil {
+		return
+	}
 	_ = sys.PidfdSendSignal(s.pidfd, syscall.SIGKILL)
 	if s.plan.Freezer != nil {
 		_ = freezeBox(s.plan.Freezer, false)
@@ -115,6 +122,8 @@ func (s *supervisor) answer() {
 	}
 	if r.Op == "end" {
 		s.ending.keepDisk = s.ending.keepDisk || r.KeepDisk
+		s.ending.asked = s.ending.asked || r.KeepDisk
+		s.ending.given = s.ending.given || !r.KeepDisk
 		s.ending.waiting = append(s.ending.waiting, fd)
 		s.end(r.Reason)
 		return
@@ -143,7 +152,8 @@ func (s *supervisor) handle(r *request) reply {
 }
 
 func (s *supervisor) state() reply {
-	r := reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: s.pid, Deadline: s.deadline, OOMKills: oomKills(s.events)}
+	r := reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: s.pid, Deadline: s.deadline, OOMKills: oomKills(s.events),
+		Exit: s.exit}
 	var st syscall.Statfs_t
 	if s.upFD >= 0 && syscall.Fstatfs(s.upFD, &st) == nil {
 		r.DiskLimit = int64(st.Blocks) * st.Bsize
@@ -163,7 +173,13 @@ func (s *supervisor) send(fd int, r reply) {
 func (s *supervisor) finish() {
 	var status syscall.WaitStatus
 	_, _ = syscall.Wait4(s.pid, &status, 0, nil)
-	exit := Exit{SandboxID: s.plan.SandboxID, Nonce: s.nonce, ExitCode: exitCode(status), Reason: s.reason(), EndedAt: now()}
+	if s.ending.reason == "" && status.Exited() && status.ExitStatus() == 0 {
+		// the guest was asked to shut down and has: whoever asked wants to come back to the disk
+		s.ending.reason, s.ending.keepDisk = "stopped", true
+	}
+	exit := Exit{SandboxID: s.plan.SandboxID, Nonce: s.nonce, ExitCode: exitCode(status), Reason: s.reason(), EndedAt: now(),
+		initPid: s.pid}
+	s.exit = &exit
 	if s.ending.keepDisk {
 		if err := s.saveDisk(); err != nil {
 			exit.DiskError = err.Error()
@@ -175,14 +191,22 @@ func (s *supervisor) finish() {
 	_ = syscall.Unlink("guest.sock")
 	_ = writeJSON("exit.json", exit)
 	_ = syscall.Unlink("control.sock")
-	for _, fd := range s.ending.waiting {
-		s.send(fd, reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: s.pid, Exit: &exit})
+	// whoever has connected until then still gets an answer; nobody new can
+	for s.asked(0) {
+		s.answer()
 	}
-	s.refuseLatecomers()
+	for _, fd := range s.ending.waiting {
+		s.send(fd, reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: exit.initPid, Exit: &exit})
+	}
+	_ = syscall.Close(s.control)
 }
 
-// refuseLatecomers closes connections that were waiting in the backlog.
-func (s *supervisor) refuseLatecomers() { _ = syscall.Close(s.control) }
+// asked tells whether a request waits, after at most that many milliseconds.
+func (s *supervisor) asked(timeout int64) bool {
+	fds := []sys.PollFd{{Fd: int32(s.control), Events: sys.PollIn}}
+	n, err := sys.Poll(fds, timeout)
+	return err == nil && n > 0
+}
 
 func (s *supervisor) reason() string {
 	switch {
@@ -243,10 +267,31 @@ func (s *supervisor) runSaver(out *os.File) error {
 		_, err = syscall.Write(docPipe[1], []byte{'g'})
 	}
 	_ = syscall.Close(docPipe[1])
-	var status syscall.WaitStatus
-	_, _ = syscall.Wait4(pid, &status, 0, nil)
+	status := s.attend(pid)
 	if err == nil && status != 0 {
 		err = errors.New("the saver failed, see launcher.log")
 	}
 	return err
+}
+
+// attend waits for the saver and answers meanwhile. Saving stops when the only ones who ask do not want the disk.
+func (s *supervisor) attend(pid int) (status syscall.WaitStatus) {
+	saver, err := sys.PidfdOpen(pid)
+	if err == nil {
+		defer syscall.Close(saver)
+	}
+	for err == nil {
+		fds := []sys.PollFd{{Fd: int32(saver), Events: sys.PollIn}, {Fd: int32(s.control), Events: sys.PollIn}}
+		if _, err = sys.Poll(fds, -1); err != nil || fds[0].Revents != 0 {
+			break
+		}
+		if fds[1].Revents != 0 {
+			s.answer()
+		}
+		if s.ending.given && !s.ending.asked {
+			_ = sys.PidfdSendSignal(saver, syscall.SIGKILL)
+		}
+	}
+	_, _ = syscall.Wait4(pid, &status, 0, nil)
+	return status
 }

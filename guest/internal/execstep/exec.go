@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"cloche/guest/internal/sys"
+	"cloche/guest/internal/wire"
 )
 
 const (
@@ -26,7 +27,7 @@ type Spec struct {
 	UID         int               `json:"uid"`
 	GID         int               `json:"gid"`
 	Groups      []uint32          `json:"groups"`
-	Cwd         string            `json:"cwd"`
+	Cwd         wire.Text         `json:"cwd"`
 	Rlimits     map[string]uint64 `json:"rlimits"`
 	OOMScoreAdj int               `json:"oom_score_adj"`
 	StatusFD    int               `json:"status_fd"`
@@ -79,7 +80,7 @@ func prepare(spec *Spec) (string, error) {
 		}
 	}
 	if spec.Cwd != "" {
-		if err := syscall.Chdir(spec.Cwd); err != nil {
+		if err := syscall.Chdir(string(spec.Cwd)); err != nil {
 			return "chdir", err
 		}
 	}

@@ -21,6 +21,7 @@ type Watcher struct {
 	recursive bool
 	places    map[int32]string
 	modified  map[string]bool // files with a reported write that has not been closed yet
+	moving    map[uint32]bool // moves away from a temporary name, by their cookie
 	buf       [64 << 10]byte
 }
 
@@ -31,7 +32,7 @@ func Watch(name string, recursive bool) (*Watcher, error) {
 		return nil, wire.Errorf("limit_hit", "no more watches are to be had here: %v", err)
 	}
 	w := &Watcher{file: os.NewFile(uintptr(fd), "watch"), fd: fd, recursive: recursive, places: map[int32]string{},
-		modified: map[string]bool{}}
+		modified: map[string]bool{}, moving: map[uint32]bool{}}
 	if err := w.add(name); err != nil {
 		_ = w.file.Close()
 		return nil, err
@@ -66,7 +67,7 @@ func (w *Watcher) addBelow(dir string, tell bool) (events []wire.WatchEvent, err
 	}
 	for _, entry := range entries {
 		full := path.Join(dir, entry.Name())
-		if tell {
+		if tell && !isTemporary(full) {
 			events = append(events, event("create", full, entryKind(entry)))
 		}
 		if !entry.IsDir() {
@@ -156,7 +157,22 @@ func (w *Watcher) translate(raw *syscall.InotifyEvent, name string) []wire.Watch
 		}
 		return []wire.WatchEvent{event("remove", place, "directory")}
 	}
+	if isTemporary(place) {
+		return w.temporary(raw)
+	}
+	if raw.Mask&syscall.IN_MOVED_TO != 0 && w.moving[raw.Cookie] {
+		delete(w.moving, raw.Cookie)
+		return []wire.WatchEvent{event("write", place, "file")}
+	}
 	return w.entry(raw.Mask, place, name == "")
+}
+
+// temporary: nobody is told of a file that is still being written beside its place; what takes the place is a write.
+func (w *Watcher) temporary(raw *syscall.InotifyEvent) []wire.WatchEvent {
+	if raw.Mask&syscall.IN_MOVED_FROM != 0 {
+		w.moving[raw.Cookie] = true
+	}
+	return nil
 }
 
 func (w *Watcher) entry(mask uint32, place string, self bool) []wire.WatchEvent {

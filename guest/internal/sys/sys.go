@@ -98,6 +98,15 @@ func CloseRange(first, last uint, flags int) error {
 	return errnoOrNil(e)
 }
 
+// Getrandom fills buf from the kernel's pool: crypto/rand would cost every start of the launcher its self-tests.
+func Getrandom(buf []byte) (int, error) {
+	n, _, e := syscall.Syscall(nrGetrandom, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
 func PidfdOpen(pid int) (int, error) {
 	fd, _, e := syscall.Syscall(nrPidfdOpen, uintptr(pid), 0, 0)
 	return int(fd), errnoOrNil(e)

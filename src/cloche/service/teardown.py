@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cloche.engines.base import BoxStatus
-from cloche.guest_api import Guest
-from cloche.model.errors import ClocheError, WrongStateError
+from cloche.model.errors import ClocheError
 from cloche.model.lifecycle import LIVING, TABLE, State
 from cloche.model.sandbox import SandboxRecord
 from cloche.service.core import Core
 
-SIGTERM = 15
 #: beyond the grace itself, for a guest that is slow to answer
 ASKING_SECONDS = 2.0
 ALIVE: frozenset[State] = frozenset({"running", "paused"})
@@ -54,25 +52,17 @@ async def finish_stop(core: Core, record: SandboxRecord, reason: str | None = No
 
 
 async def _ask_to_end(core: Core, record: SandboxRecord, was: State, grace_seconds: float) -> None:
-    """Only the processes, not the guest: a box whose guest has gone may have lost its disk before it can be kept."""
+    """The guest asks everything in it to end, daemons too, and leaves; the engine keeps the disk of a box whose guest
+    has left in this way."""
+    engine, box = core.boxes.engine(record), core.boxes.box(record)
     try:
         async with asyncio.timeout(grace_seconds + ASKING_SECONDS):
             if was == "paused":
-                await core.boxes.engine(record).resume(core.boxes.box(record))
-            await _terminate(await core.guests.get(record), grace_seconds)
+                await engine.resume(box)
+            await (await core.guests.get(record)).shutdown(grace_seconds)
+            await engine.wait(box)
     except (ClocheError, TimeoutError) as error:
         log.info("sandbox %s was not asked to end: %s", record.sandbox.id, error)
-
-
-async def _terminate(guest: Guest, grace_seconds: float) -> None:
-    running = [process.id for process in await guest.list_processes() if process.state == "running"]
-    await asyncio.gather(*(_terminate_one(guest, process_id, grace_seconds) for process_id in running))
-
-
-async def _terminate_one(guest: Guest, process_id: str, grace_seconds: float) -> None:
-    with contextlib.suppress(WrongStateError):
-        await guest.signal_process(process_id, SIGTERM)
-        await guest.wait_process(process_id, grace_seconds)
 
 
 async def remove(core: Core, record: SandboxRecord, reason: str = "removed") -> None:

@@ -69,7 +69,7 @@ class NamespaceEngine:
         written = await asyncio.to_thread(supervisor.read_json, run_dir / "supervisor.json")
         ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
         if ended is not None and _same_run(ended, written):
-            return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+            return _ended(ended)
         if written is None:
             return BoxStatus(status="gone")
         try:
@@ -78,13 +78,16 @@ class NamespaceEngine:
             reply = None
         if reply is None or not _same_run(reply, written):
             return await self._without_supervisor(run_dir, written)
+        if reply.get("exit"):
+            # it is still saving the disk
+            return _ended(reply["exit"])
         return BoxStatus(status="paused" if _is_frozen(box) else "running")
 
     async def _without_supervisor(self, run_dir: Path, written: dict[str, Any]) -> BoxStatus:
         # it may have written its last word between the two looks
         ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
         if ended is not None and _same_run(ended, written):
-            return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+            return _ended(ended)
         return BoxStatus(status="exited", reason="supervisor_lost")
 
     async def wait(self, box: Box) -> BoxStatus:
@@ -128,12 +131,12 @@ class NamespaceEngine:
     async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
         request = {"op": "end", "reason": "stopped", "keep_disk": keep_disk}
         reply = await supervisor.ask(Path(box.run_dir), request, timeout_seconds=None)
-        ended = (reply or {}).get("exit")
+        ended = (reply or {}).get("exit") or await asyncio.to_thread(_last_word, Path(box.run_dir))
         if not ended:
             return await self.status(box)
-        if keep_disk and not ended.get("disk_saved"):
-            raise EngineError(f"the disk could not be kept: {ended.get('disk_error')}", stage="save disk")
-        return BoxStatus(status="exited", exit_code=ended.get("exit_code"), reason=ended.get("reason"))
+        if keep_disk and not ended.get("disk_saved") and ended.get("disk_error"):
+            raise EngineError(f"the disk could not be kept: {ended['disk_error']}", stage="save disk")
+        return _ended(ended)
 
     async def remove(self, box: Box) -> None:
         run_dir = Path(box.run_dir)
@@ -171,6 +174,16 @@ async def end_all(run_dir: Path) -> None:
     else:
         for pid in await asyncio.to_thread(supervisor.find_in, run_dir):
             await supervisor.kill(pid, run_dir)
+
+
+def _ended(last_word: dict[str, Any]) -> BoxStatus:
+    return BoxStatus(status="exited", exit_code=last_word.get("exit_code"), reason=last_word.get("reason"))
+
+
+def _last_word(run_dir: Path) -> dict[str, Any] | None:
+    """How the present run has ended, once its supervisor has written it down."""
+    ended = supervisor.read_json(run_dir / "exit.json")
+    return ended if ended is not None and _same_run(ended, supervisor.read_json(run_dir / "supervisor.json")) else None
 
 
 def _same_run(found: dict[str, Any], written: dict[str, Any] | None) -> bool:
