@@ -3,6 +3,7 @@ package box
 import (
 	"errors"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 // the sandbox's id, so what a crash leaves can be found.
 func makeCgroups(groups []Cgroup) error {
 	for _, group := range groups {
-		if err := os.MkdirAll(group.Dir, 0o755); err != nil {
+		if err := makeGroup(group.Dir); err != nil {
 			return stage("cgroup", unwrap(err))
 		}
 		for _, write := range group.Writes {
@@ -28,6 +29,18 @@ func makeCgroups(groups []Cgroup) error {
 		}
 	}
 	return nil
+}
+
+// makeGroup tries again when the end of another box has just taken the directory away that all boxes of a data directory
+// share.
+func makeGroup(dir string) error {
+	var err error
+	for try := 0; try < 100; try++ {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, syscall.ENOENT) {
+			return err
+		}
+	}
+	return err
 }
 
 func unwrap(err error) error {
@@ -66,6 +79,10 @@ func removeCgroups(groups []Cgroup) {
 				break
 			}
 			time.Sleep(time.Millisecond)
+		}
+		if parent := path.Dir(group.Dir); strings.HasPrefix(path.Base(parent), "cloche-") {
+			// the last box of a data directory takes its directory along; while there are others this fails
+			_ = syscall.Rmdir(parent)
 		}
 	}
 }
