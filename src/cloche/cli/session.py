@@ -9,7 +9,8 @@ import msgspec
 
 from cloche.model.errors import InvalidError, NotFoundError, UnavailableError
 
-MAX_BYTES = 1 << 20
+#: a session travels in the body of a request, which may be twice as large
+MAX_BYTES = 4 << 20
 _KEYS = {"": ("name", "env", "egress"), "egress.": ("default", "rules"), "egress.rules.": ("domain", "action")}
 _ACTIONS = ("allow", "deny")
 
@@ -25,7 +26,11 @@ def load(path: str) -> Session:
 
     try:
         with open(path, "rb") as file:
-            parsed = yaml.safe_load(file.read(MAX_BYTES))
+            content = file.read(MAX_BYTES + 1)
+        # a file that is cut off may well be valid, and mean something else
+        if len(content) > MAX_BYTES:
+            raise InvalidError(f"session file {path} is larger than {MAX_BYTES} bytes", field="file")
+        parsed = yaml.safe_load(content)
     except OSError as error:
         raise NotFoundError(f"cannot read session file {path}: {error.strerror}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
