@@ -44,10 +44,14 @@ func becomeInit() {
 
 // ignoreSignals gives every signal back its default disposition. The kernel drops signals with a default disposition
 // that code inside the namespace sends to its PID 1, whereas a handler of the Go runtime would run and end it. It
-// comes last, when the runtime has installed all its handlers. The runtime itself needs three of them.
+// comes last, when the runtime has installed all its handlers. The runtime itself needs three of them, and faults.
 func ignoreSignals() {
 	var byDefault [4]uint64
+	filterFaults()
 	for signal := uintptr(1); signal <= lastSignal; signal++ {
+		if isFault(signal) {
+			continue
+		}
 		switch syscall.Signal(signal) {
 		case syscall.SIGCHLD, preemptSignal, profilerSignal, syscall.SIGKILL, syscall.SIGSTOP:
 			continue

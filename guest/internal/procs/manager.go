@@ -2,6 +2,7 @@
 package procs
 
 import (
+	"runtime/debug"
 	"sort"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 )
 
 const (
+	tidyAfter      = 5 * time.Second
 	keptExited     = 256
 	keptFor        = time.Hour
 	keptRingsTotal = 8 // of exited processes, in units of one ring
@@ -34,6 +36,7 @@ type Manager struct {
 	processes map[string]*Process
 	sequence  uint64
 	pruning   bool
+	tidying   bool
 }
 
 // NewManager makes an empty one.
@@ -137,6 +140,22 @@ func (m *Manager) pruneLater() {
 		m.pruning = false
 		m.mu.Unlock()
 		m.Prune()
+	})
+}
+
+// tidyLater gives memory back to the kernel a while after processes have ended: an idle guest collects nothing by itself.
+func (m *Manager) tidyLater() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tidying {
+		return
+	}
+	m.tidying = true
+	time.AfterFunc(tidyAfter, func() {
+		m.mu.Lock()
+		m.tidying = false
+		m.mu.Unlock()
+		debug.FreeOSMemory()
 	})
 }
 

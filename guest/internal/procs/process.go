@@ -160,6 +160,7 @@ func (p *Process) finish() {
 	close(p.done)
 	p.Log.Finish()
 	p.manager.Prune()
+	p.manager.tidyLater()
 }
 
 // fail ends a process that could not be started.

@@ -109,8 +109,13 @@ func (s *stdin) take(ctx context.Context, preempt bool) error {
 // copy writes until the body ends. A cancelled ctx ends a write that blocks; what was taken until then counts.
 func (s *stdin) copy(ctx context.Context, body io.Reader) (int64, error) {
 	_ = s.file.SetWriteDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { _ = s.file.SetWriteDeadline(time.Now()) })
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(interrupted); _ = s.file.SetWriteDeadline(time.Now()) })
+	defer func() {
+		if !stop() { // it must not hit the writer that comes next
+			<-interrupted
+		}
+	}()
 	buf := chunks.Get().(*[chunkBytes]byte)
 	defer chunks.Put(buf)
 	for {

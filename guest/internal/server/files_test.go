@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,6 +196,33 @@ func TestChanges(t *testing.T) {
 	}
 	if code := g.code("DELETE", path("/v1/files?", "/./")+"&recursive=1", nil); code != "invalid" {
 		t.Error(code)
+	}
+}
+
+func TestWatchTellsNothingOfOurTemporaryNames(t *testing.T) {
+	g := newGuest(t)
+	response := g.open("GET", path("/v1/files/watch?", g.dir), nil)
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	lines.Scan()
+	g.call(200, "PUT", path("/v1/files/content?", "new"), "1")
+	g.call(200, "PUT", path("/v1/files/content?", "new"), "2")
+	g.run(shell("echo > .cloche-mine; echo > last"))
+	var told []string
+	for len(told) == 0 || !strings.HasSuffix(told[len(told)-1], "/last") {
+		var event wire.WatchEvent
+		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &event) != nil {
+			t.Fatal(lines.Err())
+		}
+		told = append(told, event.Event+" "+string(*event.Path))
+	}
+	want := []string{"write new", "write new", "create .cloche-mine", "write .cloche-mine", "create last"}
+	for i := range want {
+		name, file, _ := strings.Cut(want[i], " ")
+		want[i] = name + " " + g.dir + "/" + file
+	}
+	if !slices.Equal(told, want) && !slices.Equal(told, append(want[:1:1], want[2:]...)) {
+		t.Errorf("%q", told)
 	}
 }
 
