@@ -27,6 +27,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     memory_snapshot: bool = False
     fork: bool = False
     restart_keeps_disk: bool = False
+    stop_copies_disk: bool = False
+    """`stop` writes the disk to `state_dir`, which needs as much room there as the disk holds."""
     transparent_tcp: bool = False
     many_users: bool = False
     mounts: bool = False

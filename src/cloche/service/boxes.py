@@ -54,6 +54,10 @@ class Boxes:
         """Raises EngineError when something is still mounted below, and then removes nothing."""
         await asyncio.to_thread(self._discard, sandbox_id)
 
+    async def free_bytes(self) -> int:
+        """Of the disk that holds the data directory, for this user."""
+        return await asyncio.to_thread(lambda: shutil.disk_usage(self._home).free)
+
     async def strangers(self, known: frozenset[str]) -> list[str]:
         """Ids of directories that no row knows."""
         return await asyncio.to_thread(self._strangers, known)

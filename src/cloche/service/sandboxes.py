@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -71,8 +72,9 @@ class SandboxService:
 
         async def run(record: SandboxRecord) -> SandboxRecord:
             require("stop", record.sandbox.state, ref)
-            self._reaper.forget(record.sandbox.id)
-            return await teardown.stop(self._core, record, grace_seconds)
+            await teardown.require_room(self._core, record)
+            async with self._unwatched(record.sandbox.id):
+                return await teardown.stop(self._core, record, grace_seconds)
 
         return await self._locked(project_id, ref, run)
 
@@ -115,8 +117,8 @@ class SandboxService:
             if record.sandbox.state in LIVING and not force:
                 raise WrongStateError(f"sandbox {ref} is {record.sandbox.state}: stop it first, or force its removal",
                                       remedy=f"cloche rm -f {ref}", state=record.sandbox.state)  # fmt: skip
-            self._reaper.forget(record.sandbox.id)
-            await teardown.remove(self._core, record)
+            async with self._unwatched(record.sandbox.id):
+                await teardown.remove(self._core, record)
             return record
 
         await self._locked(project_id, ref, run)
@@ -155,6 +157,18 @@ class SandboxService:
 
         async with self._core.locks.hold(sandbox_id):
             return (await to_the_end(whole())).sandbox
+
+    @asynccontextmanager
+    async def _unwatched(self, sandbox_id: str) -> AsyncIterator[None]:
+        """What fails before it has begun leaves a sandbox that lives, expires and keeps the node as before."""
+        self._reaper.forget(sandbox_id)
+        try:
+            yield
+        except BaseException:
+            record = await self._core.store.get(sandbox_id)
+            if record is not None and record.sandbox.state in teardown.ALIVE:
+                self._reaper.watch(record)
+            raise
 
     async def _moved(self, record: SandboxRecord, to: State, kind: str) -> SandboxRecord:
         event = self._core.event(record, kind)

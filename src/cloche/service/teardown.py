@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cloche.engines.base import BoxStatus
-from cloche.model.errors import ClocheError
+from cloche.model.errors import ClocheError, NoSpaceError
 from cloche.model.lifecycle import LIVING, TABLE, State
 from cloche.model.sandbox import SandboxRecord
 from cloche.service.core import Core
 
 #: beyond the grace itself, for a guest that is slow to answer
 ASKING_SECONDS = 2.0
+#: beside a disk that is kept: for names, modes and the database
+SPARE_BYTES = 1 << 20
 ALIVE: frozenset[State] = frozenset({"running", "paused"})
 log = logging.getLogger("cloche.service")
 
@@ -33,6 +35,21 @@ async def stop(core: Core, record: SandboxRecord, grace_seconds: float) -> Sandb
         await _ask_to_end(core, record, was, grace_seconds)
         await core.reached("stop.guest_asked")
         return await finish_stop(core, record)
+
+
+async def require_room(core: Core, record: SandboxRecord) -> None:
+    """Raise NoSpaceError while the sandbox still runs: a disk that cannot be kept would be lost with it."""
+    engine = core.boxes.engine(record)
+    if not (await engine.capabilities()).stop_copies_disk:
+        return
+    needed = ((await engine.usage(core.boxes.box(record))).disk_bytes or 0) + SPARE_BYTES
+    free = await core.boxes.free_bytes()
+    if free < needed:
+        raise NoSpaceError(
+            f"stopping {record.sandbox.id} keeps its disk, for which {needed >> 20} MiB are needed and "
+            f"{free >> 20} MiB are free; it goes on",
+            remedy=f"free some space under CLOCHE_HOME, or give it up: cloche rm -f {record.sandbox.id}",
+        )  # fmt: skip
 
 
 async def finish_stop(core: Core, record: SandboxRecord, reason: str | None = None) -> SandboxRecord:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 BUSY_TIMEOUT_SECONDS = 10.0
 _PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "temp_store = MEMORY", "trusted_schema = OFF")
+RESERVE_PAGES = 32
 #: what SQLite says instead of "full" when its shared memory file cannot grow
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
@@ -127,7 +128,7 @@ class SqliteStore:
         return await self._submit(work, self._connection, *args, **kw)
 
     async def _write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kw: P.kwargs) -> T:
-        return await self._submit(_in_transaction, work, self._connection, *args, **kw)
+        return await self._submit(_even_on_a_full_disk, work, self._connection, *args, **kw)
 
     async def _submit(self, work: Callable[..., T], *args: Any, **kw: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _translated(work, *args, **kw))
@@ -141,15 +142,45 @@ def _connect(path: Path) -> sqlite3.Connection:
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             migrate(connection)
+            _reserve(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
+def _reserve(db: sqlite3.Connection) -> None:
+    """Room in the file and in its log that a removal finds when the disk has none left."""
+    kept = db.execute("PRAGMA freelist_count").fetchone()[0]
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE reserve (room BLOB)")
+        db.execute("INSERT INTO reserve VALUES (zeroblob(?))", (RESERVE_PAGES * 4096,))
+        db.execute("DROP TABLE reserve")
+        db.execute("COMMIT")
+        if kept < RESERVE_PAGES:
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    except sqlite3.OperationalError:
+        # no room for it: the node is still good for everything that needs none
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
 def _translated(work: Callable[..., T], *args: Any, **kw: Any) -> T:
     with _failures():
         return work(*args, **kw)
+
+
+def _even_on_a_full_disk(work: Callable[..., T], db: sqlite3.Connection, *args: Any, **kw: Any) -> T:
+    """A full disk must not keep anybody from removing what fills it: once the log's content is in the database, the
+    log begins anew in the room that it has."""
+    try:
+        return _in_transaction(work, db, *args, **kw)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) not in _NO_ROOM:
+            raise
+        db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        return _in_transaction(work, db, *args, **kw)
 
 
 def _in_transaction(work: Callable[..., T], db: sqlite3.Connection, *args: Any, **kw: Any) -> T:

@@ -39,6 +39,7 @@ class NamespaceEngine:
             isolation="namespace",
             pause=bool(layout and layout.can_freeze),
             restart_keeps_disk=True,
+            stop_copies_disk=True,
             many_users=self.facts.many_users,
             mounts=True,
             survives_node=True,
