@@ -26,7 +26,7 @@ var frameBuffers = sync.Pool{New: func() any { return new(frameBuffer) }}
 func stream(w http.ResponseWriter, r *http.Request, p *procs.Process, v view) error {
 	reader := p.Log.Open(v.stdout, v.stderr, v.follow)
 	defer reader.Close()
-	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Type", "application/vnd.cloche.frames")
 	w.WriteHeader(http.StatusOK)
 	out := sender{w: w, flusher: http.NewResponseController(w)}
 	if out.send(v.first); out.err == nil {

@@ -14,11 +14,12 @@ class ClocheError(Exception):
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     exit_status: ClassVar[int] = 125
+    usual_remedy: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, remedy: str | None = None, **details: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        self.remedy = remedy or self.usual_remedy
         self.details = details
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +58,9 @@ class NeedsSubuidError(UnavailableError):
     """The request needs more user ids than the one that this ordinary user can map."""
 
     code = "needs_subuid"
+    usual_remedy = (
+        "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+    )
 
 
 class LimitUnenforceableError(UnavailableError):

@@ -33,14 +33,16 @@ async def create(core: Core, spec: SandboxSpec, session_env: dict[str, str], pro
 def _new_record(
     core: Core, spec: SandboxSpec, engine: Engine, capabilities: Capabilities, project_id: str
 ) -> SandboxRecord:
-    now = core.clock.now()
+    now, sandbox_id = core.clock.now(), new_sandbox_id()
+    # first, because an engine knows best why it cannot and what would help
+    engine_state = engine.plan(sandbox_id, spec)
     unenforced = unenforced_limits(spec, capabilities)
     sandbox = Sandbox(
-        id=new_sandbox_id(), project_id=project_id, name=spec.name, state="creating", reason=None, engine=engine.name,
+        id=sandbox_id, project_id=project_id, name=spec.name, state="creating", reason=None, engine=engine.name,
         isolation=capabilities.isolation, spec=spec, limits=spec.limits.resolved(), limits_unenforced=unenforced,
         labels=spec.labels, created_at=now, started_at=None, expires_at=_expiry(spec, now), stopped_at=None,
     )  # fmt: skip
-    return SandboxRecord(sandbox=sandbox, engine_state=engine.plan(sandbox.id, spec))
+    return SandboxRecord(sandbox=sandbox, engine_state=engine_state)
 
 
 def unenforced_limits(spec: SandboxSpec, capabilities: Capabilities) -> list[str]:

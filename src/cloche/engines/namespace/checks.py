@@ -11,7 +11,7 @@ from pathlib import Path
 from cloche.engines.base import Box, Check
 from cloche.engines.namespace import plan, supervisor
 from cloche.engines.namespace.facts import Facts
-from cloche.model.errors import ClocheError
+from cloche.model.errors import ClocheError, NeedsSubuidError
 from cloche.model.sandbox import SandboxSpec
 
 PROBE_PREFIX = "probe-"
@@ -72,7 +72,7 @@ def _ids(facts: Facts) -> Check:
         "one": (
             "degraded",
             "one id: user code has your own id on the host, and no other user exists inside",
-            plan.SUBIDS_REMEDY,
+            NeedsSubuidError.usual_remedy,
         ),
     }
     status, summary, remedy = texts[facts.id_mode]

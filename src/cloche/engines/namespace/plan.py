@@ -19,9 +19,6 @@ from cloche.model.sandbox import Mount, SandboxSpec
 STATE_VERSION = 1
 #: host ids that distributions leave free (systemd's UIDS-GIDS: 0x70000000 and above are nobody's)
 RANGE_FIRST, RANGE_SIZE, RANGE_SLOTS = 0x70000000, 65536, 4095
-SUBIDS_REMEDY = (
-    "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
-)
 DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes cloche …)"
 INODES_PER_MIB, MIN_INODES = 256, 16384
 
@@ -78,7 +75,6 @@ def check_spec(facts: Facts, spec: SandboxSpec) -> None:
     if not facts.many_users and spec.user not in ("user", str(host.USER_ID)):
         raise NeedsSubuidError(
             f"user {spec.user!r} needs more than one user id, and an ordinary user can map only its own",
-            remedy=SUBIDS_REMEDY,
         )
     for mount in spec.mounts:
         check_target(mount)
