@@ -68,7 +68,7 @@ def sandbox_spec(image: str, options: SandboxOptions) -> SandboxSpec:
         labels=dict(given.get("labels") or {}),
         mounts=[parse_mount(mount) if isinstance(mount, str) else mount for mount in given.get("mounts") or ()],
         host_paths=[absolute(path) for path in given.get("host_paths") or ()],
-        hide=[absolute(path) for path in given.get("hide") or ()],
+        hide=list(given.get("hide") or ()),
         **{name: given[name] for name in _COPIED if name in given},
     )
     _check(spec)
