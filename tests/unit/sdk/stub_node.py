@@ -5,6 +5,7 @@ It speaks docs/api.md as far as the tests need it, and breaks its streams when i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -115,14 +116,16 @@ class StubNode:
             stub = node
 
         self.server = _Server(str(home / "node.sock"), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
         for process in self.processes.values():
-            if process.exit is None:
-                os.killpg(process.real.pid, signal.SIGKILL)
+            # it may have ended without having been waited for yet
+            with contextlib.suppress(ProcessLookupError):
+                if process.exit is None:
+                    os.killpg(process.real.pid, signal.SIGKILL)
 
     def asked(self, method: str) -> list[str]:
         return [path for verb, path in self.requests if verb == method]
