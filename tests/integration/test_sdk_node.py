@@ -161,3 +161,20 @@ def test_run_leaves_nothing(home: Path) -> None:
     told = json.loads(done.stdout)
     assert (done.returncode, told["limit_hit"]) == (124, "timeout")
     assert {info.id for info in Sandbox.list()} == before
+
+
+@pytest.mark.parametrize("user", ["user", "root"])
+def test_standard_streams_can_be_opened_by_name(box: Sandbox, user: str) -> None:
+    if user == "root" and os.geteuid() != 0:
+        pytest.skip("an ordinary user may have only one user inside")
+    done = box.exec("sh", "-c", "echo e >/dev/stderr; echo o >/dev/stdout; cat /dev/stdin", stdin="i\n", user=user)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "o\ni\n", "e\n")
+
+
+def test_daemons_that_left_their_session_are_asked_to_end(home: Path) -> None:
+    with Sandbox.create() as sandbox:
+        daemon = "trap 'echo asked > asked; exit' TERM; echo up > up; while :; do sleep 0.01; done"
+        sandbox.exec("sh", "-c", f'setsid sh -c "{daemon}" >/dev/null 2>&1 & until [ -s up ]; do sleep 0.01; done')
+        sandbox.stop()
+        sandbox.start()
+        assert sandbox.files.read("asked") == "asked\n"

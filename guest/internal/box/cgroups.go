@@ -32,11 +32,11 @@ func makeCgroups(groups []Cgroup) error {
 }
 
 // makeGroup tries again when the end of another box has just taken the directory away that all boxes of a data directory
-// share.
+// share, which MkdirAll tells as either error.
 func makeGroup(dir string) error {
 	var err error
 	for try := 0; try < 100; try++ {
-		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, syscall.ENOENT) {
+		if err = os.MkdirAll(dir, 0o755); !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.EEXIST) {
 			return err
 		}
 	}

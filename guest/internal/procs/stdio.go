@@ -40,7 +40,7 @@ func openStdio(spec *wire.ProcessSpec, user users.User, sharedUID bool) (*stdio,
 	return s, nil
 }
 
-func (s *stdio) openPipes(spec *wire.ProcessSpec, _ users.User, _ bool) error {
+func (s *stdio) openPipes(spec *wire.ProcessSpec, user users.User, sharedUID bool) error {
 	if spec.Stdin {
 		reading, writing, err := s.pipe("stdin", 0, 1)
 		if err != nil {
@@ -58,7 +58,20 @@ func (s *stdio) openPipes(spec *wire.ProcessSpec, _ users.User, _ bool) error {
 		s.child[stream+1] = writing
 		s.pumps = append(s.pumps, newPump(reading, stream))
 	}
+	if !sharedUID {
+		s.giveTo(user)
+	}
 	return nil
+}
+
+// giveTo lets the user open its own ends by name: /dev/stdout and /dev/stderr check the permissions of the pipe.
+func (s *stdio) giveTo(user users.User) {
+	for _, fd := range s.owned {
+		var st syscall.Stat_t
+		if syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFIFO {
+			_ = syscall.Fchown(fd, user.UID, user.GID)
+		}
+	}
 }
 
 // pipe makes one; ends[childEnd] goes to the child as it is, the other does not block here.
