@@ -50,12 +50,12 @@ class NamespaceEngine:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
 
     async def create(self, box: Box) -> None:
-        await asyncio.to_thread(_make_directories, box)
+        await supervisor.uninterrupted(_make_directories, box)
         await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box))
 
     async def start(self, box: Box) -> None:
-        await asyncio.to_thread(_make_directories, box)
-        await asyncio.to_thread(_forget_last_run, Path(box.run_dir))
+        await supervisor.uninterrupted(_make_directories, box)
+        await supervisor.uninterrupted(_forget_last_run, Path(box.run_dir))
         saved = plan.saved_disk(box)
         restore = saved if os.path.exists(saved) else ""
         await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box, restore=restore))

@@ -9,29 +9,38 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from cloche.channel.unix import UnixChannel
 from cloche.engines.namespace import stages
-from cloche.model.errors import ClocheError, EngineError
+from cloche.model.errors import EngineError
 
 READY_TIMEOUT_SECONDS = 30.0
+Result = TypeVar("Result")
 MAX_REPLY_BYTES = 1 << 20
 
 
 async def launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """Make a box; the launcher's ready line. Raises EngineError (which stage failed and its remedy) or NoSpaceError."""
-    launching = asyncio.ensure_future(asyncio.to_thread(_launch, launcher, plan))
+    return await uninterrupted(_launch, launcher, plan)
+
+
+async def uninterrupted(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Run it in a thread, which cannot be stopped: who is cancelled meanwhile waits for its end, so that whatever comes
+    after (taking away what it makes) does come after."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
-        return await asyncio.shield(launching)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        # the thread cannot be stopped: whoever gave up may take the box away only once it is there
-        await asyncio.wait([launching])
-        with contextlib.suppress(ClocheError):
-            launching.result()
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()
         raise
 
 
@@ -69,12 +78,21 @@ def _exchange(process: subprocess.Popen[bytes], plan: dict[str, Any]) -> dict[st
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(plan).encode())
             process.stdin.close()
+        _await_line(process.stdout)
         line = process.stdout.readline(MAX_REPLY_BYTES)
     try:
         decoded = json.loads(line)
     except ValueError:
         decoded = {"failure": {"stage": "launcher", "message": "the launcher ended without a word, see launcher.log"}}
     return decoded if isinstance(decoded, dict) else {}
+
+
+def _await_line(pipe: IO[bytes]) -> None:
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    if not poller.poll(READY_TIMEOUT_SECONDS * 1000):
+        text = f"the sandbox was not made within {READY_TIMEOUT_SECONDS:.0f} s"
+        raise EngineError(text, remedy="see launcher.log; a mount whose server is away?", stage="launcher")
 
 
 class _Reaper:
