@@ -178,3 +178,10 @@ def test_daemons_that_left_their_session_are_asked_to_end(home: Path) -> None:
         sandbox.stop()
         sandbox.start()
         assert sandbox.files.read("asked") == "asked\n"
+
+
+def test_a_crash_never_runs_the_hosts_core_dump_program(box: Sandbox) -> None:
+    program = "import resource as r; r.setrlimit(r.RLIMIT_CORE, (0, 0)); print(r.getrlimit(r.RLIMIT_CORE))"
+    # the kernel's own mark for "no dump at all"; a host whose hard limit is 0 keeps it
+    assert box.exec("python3", "-c", program).stdout in ("(1, 1)\n", "(0, 0)\n")
+    assert box.exec("sh", "-c", "kill -SEGV $$").exit_code == 139

@@ -177,7 +177,10 @@ func limitNamespace() {
 // limitQueues lowers what is charged to the owner of the namespace as well, and priorities that the owner may have been
 // given by the system's configuration. A limit that is lower already stays.
 func limitQueues() error {
-	const memlock, sigpending, msgqueue, nice, rtprio = 8, 11, 12, 13, 14
+	const core, memlock, sigpending, msgqueue, nice, rtprio = 4, 8, 11, 12, 13, 14
+	// 1, not 0: a core_pattern that pipes runs its program for a limit of 0, as root of the host, and not for 1
+	// (fs/coredump.c). Where the caller may not dump at all it stays at that.
+	_ = syscall.Setrlimit(core, &syscall.Rlimit{Cur: 1, Max: 1})
 	most := map[int]uint64{memlock: 64 << 20, sigpending: 4096, msgqueue: 256 << 10, nice: 0, rtprio: 0}
 	for which, value := range most {
 		var now syscall.Rlimit

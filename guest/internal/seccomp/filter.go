@@ -36,6 +36,7 @@ const (
 	afNetlink      = 16
 	netlinkRoute   = 0
 
+	rlimitCore       = 4
 	prioProcess      = 0
 	ioprioWhoProcess = 1
 )
@@ -97,14 +98,9 @@ func specials(sharedUID bool) map[string][]Instruction {
 		"socket":      socketBody(),
 		"socketpair":  oneOf(0, []uint32{afUnix}, syscall.EAFNOSUPPORT),
 		// its quota (fs.aio-max-nr) is the whole machine's; libraries fall back to threads
-		"io_setup": {answer(errno(syscall.ENOSYS))},
-		// a limit on CPU time or memory ends PID 1, and the kernel lets root inside set it
-		"prlimit64": {
-			load(argLow(0)), jump(jeq, 0, 4, 0),
-			load(argLow(2)), jump(jeq, 0, 0, 3),
-			load(argHigh(2)), jump(jeq, 0, 0, 1),
-			answer(retAllow), answer(errno(syscall.EPERM)),
-		},
+		"io_setup":  {answer(errno(syscall.ENOSYS))},
+		"prlimit64": prlimitBody(),
+		"setrlimit": {load(argLow(0)), jump(jeq, rlimitCore, 1, 0), answer(retAllow), answer(retErrno)},
 	}
 	if sharedUID {
 		for _, name := range []string{"sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"} {
@@ -120,6 +116,19 @@ func specials(sharedUID bool) map[string][]Instruction {
 		}
 	}
 	return bodies
+}
+
+// prlimitBody: anything may be read. Only the caller's own may be set: a limit on CPU time or memory ends PID 1, and the
+// kernel lets root inside set it. A new size of core dumps is answered with success and not set: the value from before this
+// filter is the one that keeps the kernel from running the host's core_pattern program, and programs insist on 0.
+func prlimitBody() []Instruction {
+	return []Instruction{
+		load(argLow(2)), jump(jeq, 0, 0, 2),
+		load(argHigh(2)), jump(jeq, 0, 5, 0),
+		load(argLow(0)), jump(jeq, 0, 1, 0), answer(errno(syscall.EPERM)),
+		load(argLow(1)), jump(jeq, rlimitCore, 1, 0),
+		answer(retAllow), answer(retErrno),
+	}
 }
 
 func socketBody() []Instruction {
