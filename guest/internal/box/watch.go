@@ -115,7 +115,7 @@ func (s *supervisor) answer() {
 	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &timeout)
 	var r request
 	buf := make([]byte, 4096)
-	n, err := syscall.Read(fd, buf)
+	n, err := unbroken(func() (int, error) { return syscall.Read(fd, buf) })
 	if err != nil || n <= 0 || json.Unmarshal(buf[:n], &r) != nil {
 		s.send(fd, reply{Error: "bad request"})
 		return
@@ -129,6 +129,17 @@ func (s *supervisor) answer() {
 		return
 	}
 	s.send(fd, s.handle(&r))
+}
+
+// unbroken tries again after a signal. The kernel does not do it by itself on a socket with a time limit, and Go's runtime
+// signals its own threads at any moment.
+func unbroken(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
 }
 
 func (s *supervisor) handle(r *request) reply {
@@ -164,7 +175,7 @@ func (s *supervisor) state() reply {
 
 func (s *supervisor) send(fd int, r reply) {
 	body, _ := json.Marshal(r)
-	_, _ = syscall.Write(fd, append(body, '\n'))
+	_, _ = unbroken(func() (int, error) { return syscall.Write(fd, append(body, '\n')) })
 	_ = syscall.Close(fd)
 }
 
