@@ -35,7 +35,9 @@ def engine(request, tmp_path):
     missing = [check for check in asyncio.run(made.check()) if check.required and check.status == "missing"]
     if missing:
         pytest.skip(f"engine {request.param} cannot run here: {missing[0].summary}")
-    return request.param
+    yield request.param
+    # only a test that failed leaves anything
+    asyncio.run(made.sweep(frozenset()))
 
 
 @pytest.mark.parametrize(("operation", "point"), EVERY_POINT, ids=[f"{a}.{b}" for a, b in EVERY_POINT])
