@@ -22,31 +22,13 @@ const (
 	defaultPath       = "/usr/local/bin:/usr/bin:/bin"
 )
 
-// Spec is the JSON in argv[1]; guest/README.md describes it.
-type Spec struct {
-	UID         int               `json:"uid"`
-	GID         int               `json:"gid"`
-	Groups      []uint32          `json:"groups"`
-	Cwd         wire.Text         `json:"cwd"`
-	Rlimits     map[string]uint64 `json:"rlimits"`
-	OOMScoreAdj int               `json:"oom_score_adj"`
-	StatusFD    int               `json:"status_fd"`
-	SetIDs      bool              `json:"set_ids"`
-}
-
-type failure struct {
-	Stage   string `json:"stage"`
-	Errno   int    `json:"errno"`
-	Message string `json:"message"`
-}
-
 var rlimitNumbers = map[string]int{"core": syscall.RLIMIT_CORE, "nofile": syscall.RLIMIT_NOFILE, "nproc": rlimitNproc}
 
 // Main never returns. args are what follows argv[0]: SPEC -- CMD ARGS…
 func Main(args []string) {
 	// ids, capabilities and limits are a thread's: everything up to execve must happen on one
 	runtime.LockOSThread()
-	var spec Spec
+	var spec wire.ExecSpec
 	if len(args) < 3 || args[1] != "--" || json.Unmarshal([]byte(args[0]), &spec) != nil {
 		os.Stderr.WriteString("cloche-exec: bad arguments\n")
 		os.Exit(exitCannotExecute)
@@ -58,7 +40,7 @@ func Main(args []string) {
 	run(&spec, args[2:])
 }
 
-func prepare(spec *Spec) (string, error) {
+func prepare(spec *wire.ExecSpec) (string, error) {
 	if spec.OOMScoreAdj > 0 {
 		// best effort: user code goes before the guest when memory runs out
 		_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(spec.OOMScoreAdj)), 0)
@@ -89,7 +71,7 @@ func prepare(spec *Spec) (string, error) {
 
 // sharePids: where user code has the guest's own id, the kernel counts the guest's threads with it, and it checks the limit
 // at a fork, which the guest did under its own limit, but not at this exec. With ids of its own the kernel does both.
-func sharePids(spec *Spec) (string, error) {
+func sharePids(spec *wire.ExecSpec) (string, error) {
 	most, limited := spec.Rlimits["nproc"]
 	if spec.SetIDs || !limited {
 		return "", nil
@@ -110,7 +92,7 @@ func sharePids(spec *Spec) (string, error) {
 }
 
 // takeIDs: root inside keeps what changing files and ids needs; every other user loses all capabilities for good.
-func takeIDs(spec *Spec) error {
+func takeIDs(spec *wire.ExecSpec) error {
 	keep := []int{}
 	if spec.UID == 0 {
 		keep = []int{sys.CapChown, sys.CapDacOverride, sys.CapFowner, sys.CapFsetid, sys.CapKill, sys.CapSetgid,
@@ -122,7 +104,7 @@ func takeIDs(spec *Spec) error {
 	return sys.SetIds(spec.UID, spec.GID, spec.Groups)
 }
 
-func run(spec *Spec, argv []string) {
+func run(spec *wire.ExecSpec, argv []string) {
 	env := os.Environ()
 	sys.ResetSignals()
 	errno := syscall.ENOENT
@@ -173,9 +155,9 @@ func candidates(name string, env []string) []string {
 	return paths
 }
 
-func fail(spec *Spec, stage string, err error, code int) {
+func fail(spec *wire.ExecSpec, stage string, err error, code int) {
 	errno, _ := err.(syscall.Errno)
-	body, _ := json.Marshal(failure{Stage: stage, Errno: int(errno), Message: err.Error()})
+	body, _ := json.Marshal(wire.ExecFailure{Stage: stage, Errno: errno, Message: err.Error()})
 	_, _ = syscall.Write(spec.StatusFD, append(body, '\n'))
 	os.Exit(code)
 }

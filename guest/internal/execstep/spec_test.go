@@ -3,6 +3,8 @@ package execstep
 import (
 	"encoding/json"
 	"testing"
+
+	"cloche/guest/internal/wire"
 )
 
 func FuzzSpecsAreReadOrRefused(f *testing.F) {
@@ -10,7 +12,7 @@ func FuzzSpecsAreReadOrRefused(f *testing.F) {
 	f.Add([]byte(`{"uid":-1,"groups":null,"rlimits":{"core":-1}}`))
 	f.Add([]byte(`{"cwd":"\ud800"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var spec Spec
+		var spec wire.ExecSpec
 		if json.Unmarshal(body, &spec) != nil {
 			return
 		}
@@ -19,7 +21,7 @@ func FuzzSpecsAreReadOrRefused(f *testing.F) {
 }
 
 func TestTheDirectoryKeepsItsBytes(t *testing.T) {
-	var spec Spec
+	var spec wire.ExecSpec
 	if err := json.Unmarshal([]byte(`{"cwd":"/tmp/caf\udce9"}`), &spec); err != nil || spec.Cwd != "/tmp/caf\xe9" {
 		t.Errorf("%q %v", spec.Cwd, err)
 	}

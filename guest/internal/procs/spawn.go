@@ -17,25 +17,6 @@ import (
 	"cloche/guest/internal/wire"
 )
 
-// execPlan is the JSON that the exec step of the launcher binary is given.
-type execPlan struct {
-	UID         int               `json:"uid"`
-	GID         int               `json:"gid"`
-	Groups      []int             `json:"groups"`
-	Cwd         wire.Text         `json:"cwd"`
-	Rlimits     map[string]uint64 `json:"rlimits"`
-	OOMScoreAdj int               `json:"oom_score_adj"`
-	StatusFD    int               `json:"status_fd"`
-	SetIDs      bool              `json:"set_ids"`
-}
-
-// execFailure is the one line that the exec step writes when the command could not be started.
-type execFailure struct {
-	Stage   string        `json:"stage"`
-	Errno   syscall.Errno `json:"errno"`
-	Message string        `json:"message"`
-}
-
 // Start runs what the spec says. A command that cannot be started is an exited process; errors are for requests that
 // are wrong or that this sandbox cannot serve.
 func (m *Manager) Start(spec *wire.ProcessSpec) (*Process, error) {
@@ -148,7 +129,7 @@ func (p *Process) throughExecStep(session *Session, user users.User, env []strin
 	return nil
 }
 
-func (p *Process) plan(session *Session, user users.User) execPlan {
+func (p *Process) plan(session *Session, user users.User) wire.ExecSpec {
 	limits := map[string]uint64{"core": 0}
 	if session.OpenFiles > 0 {
 		limits["nofile"] = session.OpenFiles
@@ -156,7 +137,7 @@ func (p *Process) plan(session *Session, user users.User) execPlan {
 	if session.Pids > 0 {
 		limits["nproc"] = session.Pids
 	}
-	return execPlan{UID: user.UID, GID: user.GID, Groups: append([]int{}, user.Groups...), Cwd: wire.Text(p.cwd),
+	return wire.ExecSpec{UID: user.UID, GID: user.GID, Groups: groupIDs(user), Cwd: wire.Text(p.cwd),
 		Rlimits: limits, OOMScoreAdj: 500, StatusFD: 3, SetIDs: !p.manager.Book.SharedUID}
 }
 
@@ -166,14 +147,14 @@ func (p *Process) readStatus(reader io.Reader) {
 	if len(line) == 0 {
 		return
 	}
-	var failure execFailure
+	var failure wire.ExecFailure
 	if json.Unmarshal(line, &failure) != nil {
-		failure = execFailure{Stage: "exec step", Message: string(line)}
+		failure = wire.ExecFailure{Stage: "exec step", Message: string(line)}
 	}
 	p.blame(p.explain(failure), failure.Errno)
 }
 
-func (p *Process) explain(failure execFailure) string {
+func (p *Process) explain(failure wire.ExecFailure) string {
 	switch failure.Stage {
 	case "chdir":
 		return "cannot enter " + p.cwd + ": " + failure.Message
@@ -200,9 +181,7 @@ func (p *Process) directly(user users.User, env []string) error {
 	sys := p.sys()
 	if os.Getuid() == 0 && user.UID != 0 {
 		sys.Credential = &syscall.Credential{Uid: uint32(user.UID), Gid: uint32(user.GID)}
-		for _, group := range user.Groups {
-			sys.Credential.Groups = append(sys.Credential.Groups, uint32(group))
-		}
+		sys.Credential.Groups = groupIDs(user)
 	}
 	close(p.settled)
 	return p.fork(found, argv, &syscall.ProcAttr{Dir: p.cwd, Env: env, Files: p.io.childFiles(), Sys: sys})
@@ -228,4 +207,12 @@ func lookPath(name, cwd string, env []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s: %w", name, syscall.ENOENT)
+}
+
+func groupIDs(user users.User) []uint32 {
+	ids := make([]uint32, 0, len(user.Groups))
+	for _, group := range user.Groups {
+		ids = append(ids, uint32(group))
+	}
+	return ids
 }
