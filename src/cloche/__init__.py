@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cloche.model.errors import ClocheError as ClocheError
     from cloche.model.errors import EngineError as EngineError
     from cloche.model.errors import GuestError as GuestError
+    from cloche.model.errors import InterpreterMissingError as InterpreterMissingError
     from cloche.model.errors import InvalidError as InvalidError
     from cloche.model.errors import LimitHitError as LimitHitError
     from cloche.model.errors import LimitUnenforceableError as LimitUnenforceableError
@@ -52,6 +53,7 @@ _ERRORS = (
     "ClocheError",
     "EngineError",
     "GuestError",
+    "InterpreterMissingError",
     "InvalidError",
     "LimitHitError",
     "LimitUnenforceableError",

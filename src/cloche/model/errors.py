@@ -63,6 +63,12 @@ class NeedsSubuidError(UnavailableError):
     )
 
 
+class InterpreterMissingError(UnavailableError):
+    """The image has no interpreter of this language; `details["languages"]` names those that are there."""
+
+    code = "interpreter_missing"
+
+
 class LimitUnenforceableError(UnavailableError):
     """A limit that was asked for by name cannot be enforced here, so nothing was created."""
 
