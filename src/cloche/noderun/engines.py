@@ -37,14 +37,19 @@ class NodeEngines:
         self._made: dict[str, Engine] = {}
         self._surveyed: dict[str, registry.Candidate] = {}
         self._surveying = asyncio.Lock()
+        self._names: list[str] | None = None
 
     def names(self) -> list[str]:
-        return registry.names()
+        """Of other packages those that were installed when doctor was last asked, or at first: looking for them reads
+        every package's description, which costs more than making a sandbox does."""
+        if self._names is None:
+            self._names = registry.names()
+        return self._names
 
     def get(self, name: str) -> Engine:
         """Raises InvalidError for an unknown name, UnavailableError for one that cannot be imported."""
         if name not in self._made:
-            if name not in self.names():
+            if name not in self.names() and name not in self._look_again():
                 raise InvalidError(
                     f"there is no engine {name!r}",
                     field="engine",
@@ -63,7 +68,12 @@ class NodeEngines:
 
     async def doctor(self) -> list[EngineReport]:
         """Every engine, looked at afresh and all at once."""
+        self._look_again()
         return list(await asyncio.gather(*map(self._report, self._shown())))
+
+    def _look_again(self) -> list[str]:
+        self._names = None
+        return self.names()
 
     def _shown(self) -> list[str]:
         return [name for name in self.names() if name not in HIDDEN or name == self._default]
