@@ -33,7 +33,7 @@ STREAM_SILENCE_SECONDS = 60.0
 HEADERS: list[tuple[bytes, bytes]] = [(b"Host", b"guest")]
 #: what a guest may say went wrong; other codes are the host's own to give
 GUEST_CODES = frozenset({"invalid", "not_found", "already_exists", "wrong_state", "permission_denied", "no_space",
-                         "needs_subuid", "unavailable_here", "limit_hit"})  # fmt: skip
+                         "needs_subuid", "unavailable_here", "interpreter_missing", "limit_hit"})  # fmt: skip
 
 
 class Transport:
@@ -177,8 +177,12 @@ def error_of(status: int, content: bytes) -> errors.ClocheError:
 
 def _small_details(details: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in list(details.items())[:32]:
-        if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_MESSAGE_CHARS):
+        if _is_small(value) or (isinstance(value, list) and len(value) <= 32 and all(map(_is_small, value))):
             yield key[:256], value
+
+
+def _is_small(value: object) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_MESSAGE_CHARS)
 
 
 def target(path: str, query: Query | None = None) -> bytes:
