@@ -10,17 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+#: what is timed; when it returns a function, that is called afterwards and not timed
 Action = Callable[[], object]
 
 
 @dataclass
 class Contestant:
-    """`prepare` yields what is timed; it may raise Unavailable with the reason, and cleans up after itself."""
+    """`prepare` yields what is timed; it may raise Unavailable with the reason, and cleans up after itself.
+    `goal_ms`: what the median should be at most, where there is such a goal."""
 
     name: str
     group: str
     prepare: Callable[[], contextlib.AbstractContextManager[Action]]
     every: int = 1
+    goal_ms: float | None = None
     samples_ms: list[float] = field(default_factory=list)
     unavailable: str | None = None
 
@@ -31,7 +34,8 @@ class Contestant:
         ordered = sorted(self.samples_ms)
         p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
         figures = {"median_ms": statistics.median(ordered), "p95_ms": p95, "min_ms": ordered[0]}
-        return head | {key: round(value, 3) for key, value in figures.items()} | {"n": len(ordered)}
+        rounded = {key: round(value, 3) for key, value in figures.items()}
+        return head | rounded | {"n": len(ordered)} | ({"goal_ms": self.goal_ms} if self.goal_ms else {})
 
 
 class Unavailable(Exception):
@@ -61,7 +65,7 @@ def _ready(
         try:
             action = stack.enter_context(contestant.prepare())
             for _ in range(warmups):
-                action()
+                _timed_ms(action)
         except Exception as error:  # whatever keeps one from taking part, the others go on
             contestant.unavailable = str(error)
         else:
@@ -70,8 +74,11 @@ def _ready(
 
 def _timed_ms(action: Action) -> float:
     begin = time.perf_counter_ns()
-    action()
-    return (time.perf_counter_ns() - begin) / 1e6
+    settle = action()
+    took = (time.perf_counter_ns() - begin) / 1e6
+    if callable(settle):
+        settle()
+    return took
 
 
 def command(argv: Sequence[str], env: dict[str, str] | None = None, exit_code: int = 0) -> Action:

@@ -15,17 +15,21 @@ from pathlib import Path
 from benchmarks.measure import Action, Contestant, WrongResult, command
 
 COMMAND = Path(sys.executable).parent / "cloche"
+SDK = "SDK, node warm"
+CONTENT = "x" * 1024
 
 
 def ours() -> list[Contestant]:
     return [
-        Contestant("cloche run -- true", "one command", _run),
+        Contestant("cloche run -- true", "one command", _run, goal_ms=120),
         Contestant("bare launcher, true", "one command", _launcher),
-        Contestant("cloche --help", "command line", _help),
+        Contestant("cloche --help", "command line", _help, goal_ms=100),
         Contestant("python3 -c pass (its floor)", "command line", _python),
-        Contestant("create, exec true, remove", "SDK, node warm", _create_exec_remove),
-        Contestant("exec true in a running sandbox", "SDK, node warm", _exec),
-        Contestant("write and read a 1 KiB file", "SDK, node warm", _files),
+        Contestant("create, exec true, remove", SDK, _create_exec_remove, goal_ms=10),
+        Contestant("exec true in a running sandbox", SDK, _exec, goal_ms=3),
+        Contestant('run_code("1+1") in a live context', SDK, _cell, goal_ms=2),
+        Contestant("write a 1 KiB file", SDK, _write, goal_ms=1.5),
+        Contestant("read a 1 KiB file", SDK, _read, goal_ms=1.5),
     ]
 
 
@@ -64,18 +68,38 @@ def _exec() -> Iterator[Action]:
 
 
 @contextlib.contextmanager
-def _files() -> Iterator[Action]:
+def _cell() -> Iterator[Action]:
     from cloche import Sandbox
 
-    content = "x" * 1024
     with Sandbox.create() as sandbox:
 
         def once() -> None:
-            sandbox.files.write("note.txt", content)
-            if len(sandbox.files.read("note.txt")) != len(content):
-                raise WrongResult("the file came back with another length")
+            if sandbox.run_code("1+1").text != "2":
+                raise WrongResult("one and one is not two")
 
         yield once
+
+
+@contextlib.contextmanager
+def _write() -> Iterator[Action]:
+    from cloche import Sandbox
+
+    with Sandbox.create() as sandbox:
+        yield lambda: _expect_size(sandbox.files.write("note.txt", CONTENT).size)
+
+
+@contextlib.contextmanager
+def _read() -> Iterator[Action]:
+    from cloche import Sandbox
+
+    with Sandbox.create() as sandbox:
+        sandbox.files.write("note.txt", CONTENT)
+        yield lambda: _expect_size(len(sandbox.files.read("note.txt")))
+
+
+def _expect_size(size: int) -> None:
+    if size != len(CONTENT):
+        raise WrongResult(f"the file has {size} bytes")
 
 
 def _expect_success(exit_code: int | None) -> None:
