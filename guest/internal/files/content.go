@@ -91,15 +91,19 @@ func OpenWrite(name string, options WriteOptions) (*Writing, error) {
 // temporaryPrefix and 16 hex digits are the name of a file that is still being written.
 const temporaryPrefix = ".cloche-"
 
+func temporaryName() string {
+	var random [8]byte
+	_, _ = rand.Read(random[:])
+	return temporaryPrefix + hex.EncodeToString(random[:])
+}
+
 func isTemporary(place string) bool {
 	digits, ours := strings.CutPrefix(path.Base(place), temporaryPrefix)
 	return ours && len(digits) == 16 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 func (w *Writing) beside() (err error) {
-	var random [8]byte
-	_, _ = rand.Read(random[:])
-	w.temp = path.Join(path.Dir(w.place), temporaryPrefix+hex.EncodeToString(random[:]))
+	w.temp = path.Join(path.Dir(w.place), temporaryName())
 	w.File, err = os.OpenFile(w.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		w.temp = ""

@@ -145,12 +145,31 @@ func orProblem(name string, err error) error {
 	return problem(name, err)
 }
 
+// file writes beside the final name and renames, so that nobody ever finds half of a file, and of two archives that
+// hold the same file one wins as a whole.
 func (x *extractor) file(dir int, base string, header *tar.Header) error {
-	if err := x.clear(dir, base, header.Name); err != nil {
+	temp := temporaryName()
+	if err := x.content(dir, temp, header); err != nil {
+		_ = at(syscall.SYS_UNLINKAT, dir, temp, 0, 0)
 		return err
 	}
+	err := syscall.Renameat(dir, temp, dir, base)
+	if err == syscall.EISDIR {
+		if err := x.clear(dir, base, header.Name); err != nil {
+			_ = at(syscall.SYS_UNLINKAT, dir, temp, 0, 0)
+			return err
+		}
+		err = syscall.Renameat(dir, temp, dir, base)
+	}
+	if err != nil {
+		_ = at(syscall.SYS_UNLINKAT, dir, temp, 0, 0)
+	}
+	return orProblem(header.Name, err)
+}
+
+func (x *extractor) content(dir int, temp string, header *tar.Header) error {
 	flags := syscall.O_WRONLY | syscall.O_CREAT | syscall.O_EXCL | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
-	fd, err := syscall.Openat(dir, base, flags, 0o600)
+	fd, err := syscall.Openat(dir, temp, flags, 0o600)
 	if err != nil {
 		return problem(header.Name, err)
 	}
@@ -168,7 +187,7 @@ func (x *extractor) file(dir int, base string, header *tar.Header) error {
 	if err := syscall.Fchmod(fd, uint32(header.Mode)&0o777); err != nil {
 		return problem(header.Name, err)
 	}
-	return setTime(dir, base, header.ModTime)
+	return setTime(dir, temp, header.ModTime)
 }
 
 // symlink keeps the target as it is: entries that come later are refused if they would go out through it.
