@@ -11,7 +11,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from cloche.model.errors import (
     ClocheError,
@@ -22,16 +22,11 @@ from cloche.model.errors import (
     PermissionDeniedError,
 )
 from cloche.sdk.values import CopyReport
+from cloche.sdk.whole import PIECE_BYTES, Source, beside, pour, set_time
 
-PIECE_BYTES = 256 << 10
 #: a longer extended header serves only to fill the memory of the one who reads it
 MAX_HEADER_BYTES = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Source(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class _RefusedError(Exception):
@@ -47,7 +42,7 @@ class Extraction:
         self._strip = strip
         self._report = CopyReport()
         self._files: set[tuple[str, ...]] = set()
-        self._modes: dict[tuple[str, ...], int] = {}
+        self._directories: dict[tuple[str, ...], tarfile.TarInfo] = {}
 
     def run(self, source: Source) -> CopyReport:
         """Raises InvalidError at the first refused entry unless they are to be skipped, GuestError for what is no tar,
@@ -58,7 +53,7 @@ class Extraction:
             cleanup.callback(os.close, root)
             for member, tar in _members(source):
                 self._take(root, member, tar)
-            self._set_modes(root)
+            self._finish(root)
         return self._report
 
     def _take(self, root: int, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
@@ -67,7 +62,7 @@ class Extraction:
             if parts:
                 self._write(root, parts, member, tar)
             elif member.isdir():
-                self._modes[()] = member.mode
+                self._directories[()] = member
         except _RefusedError as refused:
             if not self._skip_refused:
                 raise InvalidError(
@@ -79,12 +74,14 @@ class Extraction:
         with _directory(root, parts[:-1]) as parent:
             if member.isdir():
                 _make_directory(parent, parts[-1])
-                self._modes[parts] = member.mode
+                self._directories[parts] = member
                 return
             if member.issym():
                 _check_link(member.linkname, depth=len(parts) - 1)
                 _make_room(parent, parts[-1])
                 os.symlink(member.linkname, parts[-1], dir_fd=parent)
+                with suppress(OverflowError, ValueError, OSError):
+                    os.utime(parts[-1], (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
             elif member.islnk():
                 self._hard_link(root, parent, parts, member)
             elif member.isreg():
@@ -96,14 +93,11 @@ class Extraction:
     def _file(self, parent: int, parts: tuple[str, ...], member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
         content = tar.extractfile(member)
         assert content is not None
-        _make_room(parent, parts[-1])
-        with os.fdopen(os.open(parts[-1], _NEW_FILE, 0o600, dir_fd=parent), "wb") as file:
-            while piece := content.read(PIECE_BYTES):
-                file.write(piece)
-                self._report.bytes += len(piece)
-            file.flush()
+        _refuse_directory(parent, parts[-1])
+        with beside(parts[-1], parent) as file:
+            self._report.bytes += pour(content, file)
             os.fchmod(file.fileno(), member.mode & 0o777)
-            _set_time(file.fileno(), member.mtime)
+            set_time(file.fileno(), member.mtime)
         self._files.add(parts)
 
     def _hard_link(self, root: int, parent: int, parts: tuple[str, ...], member: tarfile.TarInfo) -> None:
@@ -115,34 +109,30 @@ class Extraction:
             os.link(origin[-1], parts[-1], src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
         self._files.add(parts)
 
-    def _set_modes(self, root: int) -> None:
-        # last, and deepest first: a directory without write permission could not be filled
-        for parts, mode in sorted(self._modes.items(), key=lambda each: -len(each[0])):
+    def _finish(self, root: int) -> None:
+        # last, and deepest first: a directory without write permission could not be filled, and filling it is a change
+        for parts, member in sorted(self._directories.items(), key=lambda each: -len(each[0])):
             with suppress(_RefusedError), _directory(root, parts) as folder:
-                os.fchmod(folder, mode & 0o777)
+                os.fchmod(folder, member.mode & 0o777)
+                set_time(folder, member.mtime)
 
 
 class Saving:
     """Writes one file at `target` as a whole: beside it first, then renamed over whatever is there."""
 
-    def __init__(self, target: str, mode: int) -> None:
+    def __init__(self, target: str, mode: int, modified_at: float | None = None) -> None:
         self._target = target
         self._mode = mode & 0o777
+        self._modified_at = modified_at
 
     def run(self, source: Source) -> CopyReport:
         """Raises NotFoundError (the directory), NoSpaceError, PermissionDeniedError."""
         report = CopyReport(files=1)
-        beside = f"{self._target}.cloche-{os.urandom(6).hex()}"
-        with _host_errors(self._target), ExitStack() as undo:
-            with os.fdopen(os.open(beside, _NEW_FILE, 0o600), "wb") as file:
-                undo.callback(os.unlink, beside)
-                while piece := source.read(PIECE_BYTES):
-                    file.write(piece)
-                    report.bytes += len(piece)
-                file.flush()
-                os.fchmod(file.fileno(), self._mode)
-            os.rename(beside, self._target)
-            undo.pop_all()
+        with _host_errors(self._target), beside(self._target) as file:
+            report.bytes = pour(source, file)
+            os.fchmod(file.fileno(), self._mode)
+            if self._modified_at is not None:
+                set_time(file.fileno(), self._modified_at)
         return report
 
 
@@ -169,7 +159,7 @@ _EXTENDED = (
 def _members(source: Source) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     try:
         with tarfile.open(  # type: ignore[call-overload]
-            fileobj=source, mode="r|", tarinfo=_Member, errors="surrogateescape"
+            fileobj=source, mode="r|", tarinfo=_Member, errors="surrogateescape", bufsize=PIECE_BYTES
         ) as tar:
             for member in tar:
                 yield member, tar
@@ -221,16 +211,16 @@ def _make_directory(parent: int, name: str) -> None:
             raise _RefusedError(f"{name!r} is in the way on the host and is no directory") from None
 
 
-def _make_room(parent: int, name: str) -> None:
+def _refuse_directory(parent: int, name: str) -> None:
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise _RefusedError("a directory is in the way on the host")
+
+
+def _make_room(parent: int, name: str) -> None:
+    _refuse_directory(parent, name)
+    with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=parent)
-
-
-def _set_time(file: int, modified_at: float) -> None:
-    with suppress(OverflowError, ValueError, OSError):
-        os.utime(file, (modified_at, modified_at))
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class AsyncFiles:
             return await bridge.consume(extract.run, self.get_tar(path))
         if info.type != "file":
             raise InvalidError(f"{path} is a {info.type}: only files and directories can be copied", field="path")
-        saved = untar.Saving(target, info.mode)
+        saved = untar.Saving(target, info.mode, info.modified_at)
         return await bridge.consume(saved.run, self.read_stream(path))
 
     async def get_tar(self, path: str) -> AsyncIterator[bytes]:

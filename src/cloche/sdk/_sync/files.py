@@ -141,7 +141,7 @@ class Files:
             return bridge.consume(extract.run, self.get_tar(path))
         if info.type != "file":
             raise InvalidError(f"{path} is a {info.type}: only files and directories can be copied", field="path")
-        saved = untar.Saving(target, info.mode)
+        saved = untar.Saving(target, info.mode, info.modified_at)
         return bridge.consume(saved.run, self.read_stream(path))
 
     def get_tar(self, path: str) -> Iterator[bytes]:
