@@ -8,6 +8,7 @@ import httpcore
 
 from cloche.channel.base import ByteStream
 from cloche.guest_api import bounds
+from cloche.guest_api.contexts import ContextCalls
 from cloche.guest_api.files import FileCalls
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
 from cloche.guest_api.network import UpgradedStream
@@ -46,7 +47,7 @@ class ForwardedBody:
         await self._response.aclose()
 
 
-class Guest(ProcessCalls, FileCalls):
+class Guest(ProcessCalls, FileCalls, ContextCalls):
     """`Guest(channel)`: every request of guest/README.md. Close it when done; closing leaves the channel open."""
 
     async def health(self, timeout_seconds: float = 10.0) -> GuestHealth:
