@@ -1,53 +1,82 @@
-"""HTTP over the node's unix socket. The only file of the SDK that knows the HTTP library."""
+"""HTTP over the node's unix socket: connections, requests, and what their failures become."""
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpcore
-
-from cloche.model.errors import NodeUnreachableError, TimedOutError
+from cloche.http1 import SMALL_BYTES, Answer, BodyFraming, Headers, ProtocolError, request_head
+from cloche.model.errors import TimedOutError
 from cloche.sdk import wire
 from cloche.sdk._async import bridge
+from cloche.sdk._async.stream import AsyncStream
 from cloche.sdk.wire import ConnectionLostError, Query
 
 CONNECT_SECONDS = 10.0
 #: a stream says something every 15 seconds, so a longer silence means that nobody is there
 STREAM_SECONDS = 60.0
 REPLY_SECONDS = 600.0
+#: idle connections: how many are kept, and for how long; the node keeps its end for longer
+MAX_IDLE = 8
+IDLE_SECONDS = 30.0
 
-_LOST = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
+
+@dataclass(slots=True)
+class _Request:
+    """`begin`: the head, with the body when that is small. A `rest` that is an iterator goes out in chunks.
+    `silence_seconds`: how long the answer may say nothing."""
+
+    method: str
+    begin: bytes
+    rest: AsyncIterator[bytes] | bytes
+    silence_seconds: float
 
 
 class AsyncReply:
     """An answer whose body is still to come. Close it, or the connection stays taken."""
 
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+    def __init__(self, transport: AsyncTransport, stream: AsyncStream, answer: Answer, silence_seconds: float) -> None:
+        self._transport, self._stream, self._answer = transport, stream, answer
+        self._silence_seconds = silence_seconds
+        self._open = True
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return self._response.headers
+    def headers(self) -> Headers:
+        """Names in lower case."""
+        return self._answer.headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises ConnectionLostError when it is cut."""
-        with _named_errors():
-            async for chunk in self._response.aiter_stream():
-                yield chunk
+        """The body as it comes. Raises ConnectionLostError when it is cut, TimedOutError."""
+        while True:
+            if piece := self._answer.take():
+                yield piece
+            elif not await self._more():
+                return
 
     async def read(self) -> bytes:
         """The whole body, and the end of this reply."""
         try:
-            return b"".join([chunk async for chunk in self.chunks()])
+            while await self._more():
+                pass
+            return self._answer.take()
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
-        with contextlib.suppress(*_LOST):
-            await self._response.aclose()
+        """Give the connection back, which ends it when the answer is not complete."""
+        if self._open:
+            self._open = False
+            self._transport.release(self._stream, self._answer.reusable)
+
+    async def _more(self) -> bool:
+        """Wait for more of the body. False: it is all there."""
+        if not self._answer.complete:
+            await _hear(self._stream, self._answer, self._silence_seconds)
+            return True
+        await self.aclose()
+        return False
 
 
 class AsyncTransport:
@@ -57,8 +86,8 @@ class AsyncTransport:
         self.home = home
         self.silence_seconds = STREAM_SECONDS
         """How long a stream may say nothing before it counts as broken."""
-        self._socket: Path | None = None
-        self._pool: httpcore.AsyncConnectionPool | None = None
+        self._socket: str | None = None
+        self._idle: list[tuple[float, AsyncStream]] = []
 
     async def ask(
         self, method: str, path: str, *, query: Query | None = None, json: object = None,
@@ -73,62 +102,76 @@ class AsyncTransport:
         content: AsyncIterator[bytes] | bytes | None = None, seconds: float | None = None,
     ) -> AsyncReply:  # fmt: skip
         """Like `ask`, with the body still to be read. `seconds` None: as for a stream."""
-        headers = [("Host", "cloche")]
+        headers = [(b"Host", b"cloche")]
         if json is not None:
             content = wire.encode(json)
-            headers.append(("Content-Type", "application/json"))
+            headers.append((b"Content-Type", b"application/json"))
         if isinstance(content, bytes) or (content is None and method in ("POST", "PUT")):
-            headers.append(("Content-Length", str(len(content or b""))))
+            headers.append((b"Content-Length", b"%d" % len(content or b"")))
         elif content is not None:
-            headers.append(("Transfer-Encoding", "chunked"))
-        url = httpcore.URL(scheme=b"http", host=b"cloche", port=80, target=wire.target(path, query).encode("ascii"))
-        timeout = {
-            "connect": CONNECT_SECONDS,
-            "read": self.silence_seconds if seconds is None else seconds,
-            "write": None,
-            "pool": CONNECT_SECONDS,
-        }
-        request = httpcore.Request(method, url, headers=headers, content=content, extensions={"timeout": timeout})
-        return await self._checked(await self._send(request))
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        head = request_head(method, wire.target(path, query).encode("ascii"), headers)
+        content = content or b""
+        if isinstance(content, bytes) and len(content) <= SMALL_BYTES:
+            head, content = head + content, b""
+        silence_seconds = self.silence_seconds if seconds is None else seconds
+        return await self._checked(await self._send(_Request(method, head, content, silence_seconds)))
 
     async def aclose(self) -> None:
         """Close the idle connections; the next request opens new ones."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.aclose()
+        while self._idle:
+            self._idle.pop()[1].close()
 
-    async def _send(self, request: httpcore.Request) -> httpcore.Response:
+    def release(self, stream: AsyncStream, reusable: bool) -> None:
+        """A connection whose answer is complete may be used again."""
+        if not reusable or len(self._idle) >= MAX_IDLE:
+            stream.close()
+        else:
+            self._idle.append((time.monotonic(), stream))
+
+    async def _send(self, request: _Request) -> AsyncReply:
         """A request that never arrived is sent again, to a node that was started for it if need be; one that only
         asks may also be sent again after the connection broke."""
         try:
             return await self._send_once(request)
         except ConnectionLostError as error:
-            if request.method != b"GET" and not isinstance(error, _NeverSentError):
+            if request.method != "GET" and not isinstance(error, _NeverSentError):
                 raise
         await self._find_node()
         return await self._send_once(request)
 
-    async def _send_once(self, request: httpcore.Request) -> httpcore.Response:
-        pool = self._pool or await self._find_node()
-        with _named_errors():
-            return await pool.handle_async_request(request)
-
-    async def _find_node(self) -> httpcore.AsyncConnectionPool:
-        # the pool stays when the socket does: others may be in the middle of a stream over it
-        path = await bridge.start_node(self.home)
-        if self._pool is None or path != self._socket:
-            self._socket = path
-            self._pool = httpcore.AsyncConnectionPool(
-                uds=str(path), max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0
-            )
-        return self._pool
-
-    async def _checked(self, response: httpcore.Response) -> AsyncReply:
-        reply = AsyncReply(response)
+    async def _send_once(self, request: _Request) -> AsyncReply:
+        stream, answer = await self._connection(), Answer()
         try:
-            wire.check_version(response.headers)
-            if response.status >= 300:
-                raise wire.error_from(response.status, await reply.read())
+            await _say(stream, request)
+            while not answer.status:
+                await _hear(stream, answer, request.silence_seconds)
+        except BaseException:
+            stream.close()
+            raise
+        return AsyncReply(self, stream, answer, request.silence_seconds)
+
+    async def _connection(self) -> AsyncStream:
+        while self._idle:
+            since, stream = self._idle.pop()
+            if time.monotonic() - since < IDLE_SECONDS and stream.quiet():
+                return stream
+            stream.close()
+        path = self._socket or await self._find_node()
+        try:
+            return await AsyncStream.open(path, CONNECT_SECONDS)
+        except OSError as error:
+            raise _never_sent(error) from error
+
+    async def _find_node(self) -> str:
+        self._socket = str(await bridge.start_node(self.home))
+        return self._socket
+
+    async def _checked(self, reply: AsyncReply) -> AsyncReply:
+        try:
+            wire.check_version(reply.headers)
+            if reply._answer.status >= 300:
+                raise wire.error_from(reply._answer.status, await reply.read())
         except BaseException:
             await reply.aclose()
             raise
@@ -139,17 +182,46 @@ class _NeverSentError(ConnectionLostError):
     """Nothing of the request left this process."""
 
 
-@contextlib.contextmanager
-def _named_errors() -> Any:
+async def _say(stream: AsyncStream, request: _Request) -> None:
+    """A node that stops listening in the middle may have said why: what cannot be sent is no error yet."""
     try:
-        yield
-    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise _NeverSentError(f"no node answers: {error}", remedy="cloche node status") from error
-    except _LOST as error:
-        raise ConnectionLostError(
-            f"the node went away in the middle of an answer: {error}", remedy="cloche logs --node"
-        ) from error
-    except httpcore.TimeoutException as error:
-        raise TimedOutError("the node did not answer in time", remedy="cloche logs --node") from error
+        await stream.send(request.begin)
     except OSError as error:
-        raise NodeUnreachableError(f"cannot talk to the node: {error}", remedy="cloche node status") from error
+        raise _never_sent(error) from error
+    if isinstance(request.rest, bytes):
+        await _sent(stream, request.rest)
+        return
+    framing = BodyFraming(None)
+    async for piece in request.rest:
+        if not await _sent(stream, framing.piece(piece)):
+            return
+    await _sent(stream, framing.end())
+
+
+async def _sent(stream: AsyncStream, data: bytes) -> bool:
+    try:
+        if data:
+            await stream.send(data)
+    except OSError:
+        return False
+    return True
+
+
+async def _hear(stream: AsyncStream, answer: Answer, seconds: float) -> None:
+    try:
+        data = await stream.receive(seconds)
+        if not data:
+            raise _lost("it closed the connection")
+        answer.feed(data)
+    except TimeoutError as error:
+        raise TimedOutError("the node did not answer in time", remedy="cloche logs --node") from error
+    except (OSError, ProtocolError) as error:
+        raise _lost(error) from error
+
+
+def _lost(why: object) -> ConnectionLostError:
+    return ConnectionLostError(f"the node went away in the middle of an answer: {why}", remedy="cloche logs --node")
+
+
+def _never_sent(error: OSError) -> ConnectionLostError:
+    return _NeverSentError(f"no node answers: {error}", remedy="cloche node status")

@@ -1,0 +1,47 @@
+"""One connection to the node's socket. The twin is `_sync/stream.py`, by hand.
+
+Every method raises OSError, of which TimeoutError is one, and closes nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+
+from cloche.sdk.dial import connected
+
+READ_BYTES = 256 << 10
+
+
+class AsyncStream:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def open(cls, path: str, seconds: float) -> AsyncStream:
+        try:
+            sock = connected(path, None)
+        except BlockingIOError:
+            # the queue of its connections is full, and only a blocking call waits for it
+            sock = await asyncio.to_thread(connected, path, seconds)
+        sock.setblocking(False)
+        return cls(sock)
+
+    async def send(self, data: bytes) -> None:
+        """All of it, however long the other end takes."""
+        await self._loop.sock_sendall(self._sock, data)
+
+    async def receive(self, seconds: float) -> bytes:
+        """What is there, or what comes within `seconds`; empty at the end."""
+        async with asyncio.timeout(seconds):
+            return await self._loop.sock_recv(self._sock, READ_BYTES)
+
+    def quiet(self) -> bool:
+        """Whether nothing has come, not even its end."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLHUP)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()

@@ -1,0 +1,40 @@
+"""One connection to the node's socket. The twin is `_async/stream.py`, by hand.
+
+Every method raises OSError, of which TimeoutError is one, and closes nothing by itself."""
+
+from __future__ import annotations
+
+import select
+import socket
+
+from cloche.sdk.dial import connected
+
+READ_BYTES = 256 << 10
+
+
+class Stream:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    @classmethod
+    def open(cls, path: str, seconds: float) -> Stream:
+        return cls(connected(path, seconds))
+
+    def send(self, data: bytes) -> None:
+        """All of it, however long the other end takes."""
+        self._sock.settimeout(None)
+        self._sock.sendall(data)
+
+    def receive(self, seconds: float) -> bytes:
+        """What is there, or what comes within `seconds`; empty at the end."""
+        self._sock.settimeout(seconds)
+        return self._sock.recv(READ_BYTES)
+
+    def quiet(self) -> bool:
+        """Whether nothing has come, not even its end."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLHUP)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()
