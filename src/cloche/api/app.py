@@ -88,7 +88,7 @@ class _PathApp:
 async def _body(endpoint: Endpoint, incoming: Incoming) -> Any:
     if endpoint.body is None or isinstance(endpoint.body, Raw):
         return None
-    return decode.body(await incoming.read(), endpoint.body)
+    return decode.body(await incoming.read(endpoint.body_limit_bytes), endpoint.body)
 
 
 class _Closing:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from cloche.api.incoming import Incoming
+from cloche.api.incoming import MAX_JSON_BYTES, Incoming
 from cloche.api.replies import Reply
 from cloche.service.services import Services
 
@@ -75,6 +75,7 @@ class Endpoint:
     answer: type[Any] | Raw | None = None
     status: int = 200
     also: Raw | None = None
+    body_limit_bytes: int = MAX_JSON_BYTES
     errors: tuple[str, ...] = ()
 
     @property

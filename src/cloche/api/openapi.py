@@ -22,6 +22,8 @@ _SEGMENT = re.compile(r"{(\w+)}")
 _PATH_WORDS = {
     "ref": "A sandbox: its id, its name, or a unique prefix of its id.",
     "pid": "A process: its id or a unique prefix of it.",
+    "cid": "A code context: its id or a unique prefix of it.",
+    "xid": "An execution: its whole id.",
 }
 #: what any route may answer, besides its own errors
 _ALWAYS = ("invalid", "internal", "permission_denied")
@@ -81,7 +83,7 @@ def _operation(endpoint: Endpoint, by_kind: Object, components: Object) -> Objec
 
 def _tag(path: str) -> str:
     parts = [part for part in path.split("/") if part and not part.startswith("{")]
-    return next((tag for tag in ("processes", "files", "sandboxes") if tag in parts), "node")
+    return next((tag for tag in ("processes", "files", "contexts", "executions", "sandboxes") if tag in parts), "node")
 
 
 def _path_parameters(path: str) -> Iterator[Object]:

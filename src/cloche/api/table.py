@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from cloche.api import files, node, processes, sandboxes
+from cloche.api import contexts, files, node, processes, sandboxes
 from cloche.api.endpoint import Endpoint
 
-ENDPOINTS: tuple[Endpoint, ...] = (*node.ENDPOINTS, *sandboxes.ENDPOINTS, *processes.ENDPOINTS, *files.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *node.ENDPOINTS,
+    *sandboxes.ENDPOINTS,
+    *processes.ENDPOINTS,
+    *contexts.ENDPOINTS,
+    *files.ENDPOINTS,
+)

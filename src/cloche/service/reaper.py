@@ -171,12 +171,15 @@ class Reaper:
             log.exception("sandbox %s is over (%s) but could not be removed", sandbox_id, reason)
 
     async def _is_busy(self, watch: _Watch) -> bool:
-        """Somebody uses it, or a process that was started in it still runs."""
+        """Somebody uses it, or a process or code that was started in it still runs."""
         if watch.users:
             return True
         try:
             guest = await self._core.guests.get(watch.record)
-            return any(process.state == "running" for process in await guest.list_processes())
+            if any(process.state == "running" for process in await guest.list_processes()):
+                return True
+            # the interpreters of contexts are not among the processes; an idle one only remembers
+            return any(context.state in ("busy", "starting") for context in (await guest.list_contexts()).contexts)
         except ClocheError:
             return False
 

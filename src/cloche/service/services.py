@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cloche.service.access import Access
 from cloche.service.clock import Clock, SystemClock
+from cloche.service.contexts import ContextService
 from cloche.service.core import Core
 from cloche.service.files import FileService
 from cloche.service.guests import Guests
@@ -30,6 +31,7 @@ class Services:
         access = Access(self._core, self.reaper)
         self.sandboxes = SandboxService(self._core, self.reaper)
         self.processes = ProcessService(access)
+        self.contexts = ContextService(access)
         self.files = FileService(access)
 
     async def recover(self) -> list[str]:

@@ -22,6 +22,7 @@ from cloche.guest_api.client import Guest
 from cloche.model.errors import ClocheError, NotFoundError, WrongStateError
 from cloche.model.events import Event, SandboxPage, SandboxStats
 from cloche.model.sandbox import Sandbox, SandboxSpec
+from cloche.service.contexts import ContextService
 
 ID = "sb_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -48,17 +49,18 @@ class OneSandbox:
         self.engine = FakeEngine(home)
         self.box = Box(sandbox_id=ID, spec=SandboxSpec(), run_dir="", state_dir="", engine_state={})
         self.sandboxes = self.processes = self.files = self
+        self.contexts = ContextService(self)  # type: ignore[arg-type]
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
         self.open_exchanges = 0
 
     async def __aenter__(self) -> OneSandbox:
         await self.engine.create(self.box)
-        self.guest = Guest(await self.engine.open_channel(self.box))
+        self._guest = Guest(await self.engine.open_channel(self.box))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.guest.close()
+        await self._guest.close()
         await self.engine.remove(self.box)
 
     def _known(self, ref: str) -> Sandbox:
@@ -69,6 +71,12 @@ class OneSandbox:
             id=ID, project_id="default", name="box", state="running", reason=None, engine="fake", isolation="none",
             spec=spec, limits=spec.limits.resolved(), limits_unenforced=[], labels={}, created_at=1.0, started_at=1.0,
             expires_at=None, stopped_at=None)  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def guest(self, project_id: str, ref: str) -> AsyncIterator[Guest]:
+        """As the service's Access does it."""
+        self._known(ref)
+        yield self._guest
 
     async def create(self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None) -> Sandbox:
         spec.check()
@@ -111,14 +119,14 @@ class OneSandbox:
         self._known(ref)
         if spec is None:
             raise WrongStateError("it is running", state="running")
-        return await self.guest.start_process(spec)
+        return await self._guest.start_process(spec)
 
     async def list_for(self, ref: str) -> Any:
         self._known(ref)
-        return await self.guest.list_processes()
+        return await self._guest.list_processes()
 
     async def get(self, ref: str, process_id: str | None = None) -> Any:
-        return self._known(ref) if process_id is None else await self.guest.process(process_id)
+        return self._known(ref) if process_id is None else await self._guest.process(process_id)
 
     def follow(self, ref: str, spec: Any) -> Any:
         headers = {"content-type": "application/json"}
@@ -135,7 +143,7 @@ class OneSandbox:
         self._known(ref)
         target = (path + (f"?{query}" if query else "")).encode()
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
-        status, got, content = await self.guest.forward(method, target, sent, body)
+        status, got, content = await self._guest.forward(method, target, sent, body)
         self.open_exchanges += 1
         try:
             yield Reply(status, got, content)
