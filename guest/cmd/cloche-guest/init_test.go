@@ -18,20 +18,13 @@ import (
 func startInit(t *testing.T) *http.Client {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"cloche-guest", "cloche-launcher"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "cloche/guest/cmd/"+name)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "cloche-guest"), "cloche/guest/cmd/cloche-guest")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	if err := exec.Command("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
 		t.Skipf("no user and pid namespaces through unshare(1) on this machine: %v", err)
 	}
-	launcher, err := os.Open(filepath.Join(dir, "cloche-launcher"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer launcher.Close()
 	held, lifeline, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +39,8 @@ func startInit(t *testing.T) *http.Client {
 		t.Fatal(err)
 	}
 	guest := exec.Command("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", filepath.Join(dir, "cloche-guest"))
-	guest.ExtraFiles = []*os.File{launcher, held, listening, listening} // the last one is a stray that nobody tells of
-	guest.Env = []string{"CLOCHE_EXEC_FD=3", "CLOCHE_LIFELINE_FD=4", "CLOCHE_LISTEN_FD=5", "CLOCHE_SHARED_UID=1", "CLOCHE_NONCE=n"}
+	guest.ExtraFiles = []*os.File{held, listening, listening} // the last one is a stray that nobody tells of
+	guest.Env = []string{"CLOCHE_LIFELINE_FD=3", "CLOCHE_LISTEN_FD=4", "CLOCHE_SHARED_UID=1", "CLOCHE_NONCE=n"}
 	guest.Stderr = os.Stderr
 	if err := guest.Start(); err != nil {
 		t.Fatal(err)

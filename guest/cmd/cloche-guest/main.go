@@ -22,10 +22,10 @@ var version = "dev"
 
 // settings is what the engine said in the environment. Descriptors are -1 when there are none.
 type settings struct {
-	listenFD, execFD, memoryFD, lifelineFD int
-	listenPath, sandboxID, nonce           string
-	sharedUID, ownKernel                   bool
-	ringBytes, landlockABI                 int
+	listenFD, memoryFD, lifelineFD int
+	listenPath, sandboxID, nonce   string
+	sharedUID, ownKernel           bool
+	ringBytes, landlockABI         int
 }
 
 func init() {
@@ -46,7 +46,7 @@ func main() {
 	if set.lifelineFD >= 0 {
 		go watchLifeline(set.lifelineFD)
 	}
-	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap, ExecFD: set.execFD,
+	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap,
 		MemoryFD: set.memoryFD, RingBytes: set.ringBytes})
 	api := server.New(server.Config{Manager: manager, Reaper: reap, Version: version, SandboxID: set.sandboxID,
 		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit})
@@ -65,7 +65,7 @@ func fatal(message string) {
 
 func readSettings() settings {
 	set := settings{
-		listenFD: descriptor("CLOCHE_LISTEN_FD"), execFD: descriptor("CLOCHE_EXEC_FD"),
+		listenFD: descriptor("CLOCHE_LISTEN_FD"),
 		memoryFD: descriptor("CLOCHE_MEMORY_EVENTS_FD"), lifelineFD: descriptor("CLOCHE_LIFELINE_FD"),
 		sandboxID: os.Getenv("CLOCHE_SANDBOX_ID"), nonce: os.Getenv("CLOCHE_NONCE"),
 		sharedUID: os.Getenv("CLOCHE_SHARED_UID") == "1", ownKernel: os.Getenv("CLOCHE_OWN_KERNEL") == "1",

@@ -1,13 +1,11 @@
 // cloche-launcher makes the namespace engine's box. What it does is chosen by argv[0], as it is executed by itself:
-// cloche-launcher (supervisor), cloche-init (inside the new namespaces), cloche-exec (last step before user code),
-// cloche-save (keeps the disk of a box that has ended).
+// cloche-launcher (supervisor), cloche-init (inside the new namespaces), cloche-save (keeps the disk of a box that has ended).
 package main
 
 import (
 	"os"
 
 	"cloche/guest/internal/box"
-	"cloche/guest/internal/execstep"
 )
 
 var version = "dev"
@@ -16,8 +14,6 @@ func main() {
 	switch os.Args[0] {
 	case "cloche-init":
 		box.InitMain()
-	case "cloche-exec":
-		execstep.Main(os.Args[1:])
 	case "cloche-save":
 		box.SaveMain()
 	}

@@ -20,10 +20,9 @@ const (
 )
 
 const (
-	// binaries are bound here: a path inside is needed because Landlock refuses files of a mount that was taken away
-	guestInside    = "/.cloche/guest"
-	launcherInside = "/.cloche/launcher"
-	keyctlJoin     = 1
+	// bound here: a path inside is needed because Landlock refuses files of a mount that was taken away
+	guestInside = "/.cloche/guest"
+	keyctlJoin  = 1
 )
 
 // initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on.
@@ -126,11 +125,7 @@ func becomeGuest(doc *initDoc) error {
 		return stage("session keyring", err)
 	}
 	syscall.Umask(0o022)
-	execFD, err := syscall.Open(launcherInside, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return stage("open launcher", err)
-	}
-	env, err := passDescriptors(doc, execFD)
+	env, err := passDescriptors(doc)
 	if err != nil {
 		return stage("descriptors", err)
 	}
@@ -205,7 +200,7 @@ func limitProcesses(plan *Plan) error {
 	return syscall.Setrlimit(rlimitNproc, &syscall.Rlimit{Cur: value, Max: value})
 }
 
-func passDescriptors(doc *initDoc, execFD int) ([]string, error) {
+func passDescriptors(doc *initDoc) ([]string, error) {
 	if err := sys.CloseRange(3, ^uint(0)>>1, sys.CloseRangeCloexec); err != nil {
 		return nil, err
 	}
@@ -216,7 +211,7 @@ func passDescriptors(doc *initDoc, execFD int) ([]string, error) {
 	for key, value := range doc.Plan.GuestEnv {
 		env = append(env, key+"="+value)
 	}
-	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD, "CLOCHE_EXEC_FD": execFD,
+	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD,
 		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD}
 	for name, fd := range kept {
 		if fd < 0 {

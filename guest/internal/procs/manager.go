@@ -19,11 +19,10 @@ const (
 	keptRingsTotal = 8 // of exited processes, in units of one ring
 )
 
-// Config is what the manager is given at start-up. ExecFD and MemoryFD are -1 when there is none.
+// Config is what the manager is given at start-up. MemoryFD is -1 when there is none.
 type Config struct {
 	Book      *users.Book
 	Reaper    *reaper.Reaper
-	ExecFD    int
 	MemoryFD  int
 	RingBytes int
 }

@@ -49,7 +49,7 @@ func TestMemoryIsToldOnlyWhenTheCounterRose(t *testing.T) {
 	}
 	defer file.Close()
 	book := users.NewBook(false)
-	manager := NewManager(Config{Book: book, Reaper: reaper.New(), ExecFD: -1, MemoryFD: int(file.Fd()), RingBytes: 4096})
+	manager := NewManager(Config{Book: book, Reaper: reaper.New(), MemoryFD: int(file.Fd()), RingBytes: 4096})
 	me := wire.Text("0")
 	if os.Getuid() != 0 {
 		book.SharedUID, me = true, "user"

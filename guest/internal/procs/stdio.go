@@ -159,10 +159,6 @@ func control(file *os.File, f func(fd int) error) error {
 	return result
 }
 
-func (s *stdio) childFiles() []uintptr {
-	return []uintptr{uintptr(s.child[0]), uintptr(s.child[1]), uintptr(s.child[2])}
-}
-
 func (s *stdio) closeChildEnds() {
 	for _, fd := range s.owned {
 		_ = syscall.Close(fd)

@@ -69,6 +69,15 @@ func (r *Reaper) Signal(c *Child, signal syscall.Signal, group bool) (ok bool, e
 	return true, syscall.Kill(c.Pid, signal)
 }
 
+// While calls f if the child has not been reaped, and nobody reaps it meanwhile: in f its pid is its own.
+func (r *Reaper) While(c *Child, f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.children[c.Pid] == c {
+		f()
+	}
+}
+
 // SetKillRest is for a child that was told to end: what it leaves behind in its group ends with it.
 func (r *Reaper) SetKillRest(c *Child) {
 	r.mu.Lock()

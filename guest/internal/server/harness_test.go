@@ -45,7 +45,7 @@ func newGuest(t *testing.T) *guest {
 	if err := os.WriteFile(book.PasswdPath, []byte(passwd), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	manager := procs.NewManager(procs.Config{Book: book, Reaper: theReaper, ExecFD: -1, MemoryFD: -1, RingBytes: testRing})
+	manager := procs.NewManager(procs.Config{Book: book, Reaper: theReaper, MemoryFD: -1, RingBytes: testRing})
 	if err := manager.SetSession(procs.Session{User: "me", Workdir: wire.Text(dir)}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"slices"
 	"syscall"
 	"unsafe"
 )
@@ -35,17 +36,20 @@ type capHeader struct {
 
 type capData struct{ effective, permitted, inheritable uint32 }
 
+// Bounding is the calling thread's bounding set.
+func Bounding() (set []int) {
+	for c := 0; c <= lastCapTried; c++ {
+		if present, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapbsetRead, uintptr(c), 0, 0, 0, 0); e == 0 && present != 0 {
+			set = append(set, c)
+		}
+	}
+	return set
+}
+
 // DropBounding empties the calling thread's bounding set but for `keep`. Needs CAP_SETPCAP.
 func DropBounding(keep ...int) error {
-	kept := map[int]bool{}
-	for _, c := range keep {
-		kept[c] = true
-	}
-	for c := 0; c <= lastCapTried; c++ {
-		if kept[c] {
-			continue
-		}
-		if present, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapbsetRead, uintptr(c), 0, 0, 0, 0); e != 0 || present == 0 {
+	for _, c := range Bounding() {
+		if slices.Contains(keep, c) {
 			continue
 		}
 		if err := Prctl(prCapbsetDrop, uintptr(c), 0, 0, 0); err != nil {
@@ -90,16 +94,6 @@ func SetIds(uid, gid int, groups []uint32) error {
 	}
 	_, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid))
 	return errnoOrNil(e)
-}
-
-// ResetSignals gives the next program default dispositions and an empty mask, whatever this one inherited.
-func ResetSignals() {
-	var action [4]uintptr
-	for sig := uintptr(1); sig <= 64; sig++ {
-		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
-	}
-	var empty uint64
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&empty)), 0, 8, 0, 0)
 }
 
 // Exec replaces the process. Unlike syscall.Exec it leaves the limit on open files as it was set.
