@@ -7,16 +7,14 @@ import (
 
 // The child runs in a copy of the guest's memory, in which no other thread exists: whatever lock one of them held is held
 // for ever. So it may only make system calls, on what was prepared: no allocation, no growing of the stack, no pointer
-// stores. A shared memory (vfork) would save the kernel 0.1 ms and cost more than that: until it executes the command the
+// stores. A shared memory (vfork) would save 0.3 ms and cost more than that: until it executes the command the
 // child has the ids of user code, which could stop it there and the waiting guest with it, and a child that is killed for
 // want of memory would take the guest along. A copy can be stopped and killed like any process. User code cannot read it:
 // the memory is the guest's, which is not dumpable, and a change of ids keeps that so.
 
 const (
-	statusFD      = 3
 	cannotExecute = 126
 	notFound      = 127
-	aboveAll      = 16
 	lastSignal    = 64
 	sigsetSize    = 8
 	setMask       = 2   // SIG_SETMASK
@@ -68,7 +66,7 @@ func fork(p *prepared) (int, syscall.Errno) {
 	if report[0] == inLookup {
 		code = notFound
 	}
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, statusFD, uintptr(unsafe.Pointer(&report)), unsafe.Sizeof(report))
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, p.files[len(p.files)-1], uintptr(unsafe.Pointer(&report)), unsafe.Sizeof(report))
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
 	}
@@ -112,29 +110,31 @@ func become(p *prepared) (stage, errno uint32) {
 	return execute(p)
 }
 
-// takeFiles puts the three descriptors in their places and the status behind them, and closes everything else.
+// takeFiles puts the descriptors in their places and the status behind them, and closes everything else.
 //
 //go:nosplit
 //go:norace
 func takeFiles(p *prepared) syscall.Errno {
-	from := [4]uintptr{p.files[0], p.files[1], p.files[2], p.status}
-	for i := range from {
-		moved, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, from[i], syscall.F_DUPFD_CLOEXEC, aboveAll)
+	for i := range p.files {
+		moved, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, p.files[i], syscall.F_DUPFD_CLOEXEC, MaxFiles+1)
 		if e != 0 {
 			return e
 		}
-		from[i] = moved
+		p.files[i] = moved
 	}
-	for i := range from {
+	status := len(p.files) - 1
+	for i := range p.files {
 		flags := uintptr(0)
-		if i == statusFD {
+		if i == status {
 			flags = syscall.O_CLOEXEC
 		}
-		if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, from[i], uintptr(i), flags); e != 0 {
+		if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, p.files[i], uintptr(i), flags); e != 0 {
 			return e
 		}
+		// whatever happens until all others are closed, the report finds its way
+		p.files[i] = uintptr(i)
 	}
-	_, _, e := syscall.RawSyscall(closeRange, statusFD+1, maxFD, 0)
+	_, _, e := syscall.RawSyscall(closeRange, uintptr(status+1), maxFD, 0)
 	if e == syscall.ENOSYS {
 		// every descriptor of the guest closes on exec
 		return 0

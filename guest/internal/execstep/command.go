@@ -13,6 +13,9 @@ import (
 	"cloche/guest/internal/sys"
 )
 
+// MaxFiles is how many descriptors a command may be given.
+const MaxFiles = 15
+
 const (
 	defaultPath = "/usr/local/bin:/usr/bin:/bin"
 	rlimitNproc = 6
@@ -23,9 +26,9 @@ type Command struct {
 	Argv     []string // not empty; a name without a slash is looked for in PATH of Env, as the target user
 	Env      []string
 	Cwd      string
-	Files    [3]int // become descriptors 0, 1 and 2; nothing else stays open
-	Terminal bool   // descriptor 0 becomes the controlling terminal
-	SetIDs   bool   // false: only one id is mapped here, and the command keeps it
+	Files    []int // become descriptors 0, 1, 2 and so on, at most MaxFiles; nothing else stays open
+	Terminal bool  // descriptor 0 becomes the controlling terminal
+	SetIDs   bool  // false: only one id is mapped here, and the command keeps it
 	UID, GID int
 	Groups   []uint32
 	// OpenFiles and Pids are limits of the command; 0 leaves what there is.
@@ -36,8 +39,7 @@ type Command struct {
 // prepared is a command in the form in which a child can use it that may not allocate. Addresses are numbers there, as
 // storing a pointer could call the garbage collector; kept holds what they point to.
 type prepared struct {
-	files      [3]uintptr
-	status     uintptr
+	files      []uintptr // the last one is where a failure is told
 	terminal   bool
 	setIDs     bool
 	uid, gid   uintptr
@@ -60,14 +62,17 @@ type rlimit struct {
 }
 
 func (c *Command) prepare() (*prepared, error) {
+	if len(c.Files) > MaxFiles {
+		return nil, syscall.EMFILE
+	}
 	p := &prepared{terminal: c.Terminal, setIDs: c.SetIDs, uid: uintptr(c.UID), gid: uintptr(c.GID), groups: c.Groups}
 	limits, err := c.limits()
 	if err != nil {
 		return nil, err
 	}
 	p.limits = limits
-	for i, fd := range c.Files {
-		p.files[i] = uintptr(fd)
+	for _, fd := range c.Files {
+		p.files = append(p.files, uintptr(fd))
 	}
 	if c.SetIDs {
 		p.drop = dropped(c.UID)

@@ -34,7 +34,7 @@ func (c *Command) Start() (*Child, error) {
 	if err := syscall.Pipe2(status[:], syscall.O_CLOEXEC); err != nil {
 		return nil, err
 	}
-	p.status = uintptr(status[1])
+	p.files = append(p.files, uintptr(status[1]))
 	pid, errno := fork(p)
 	runtime.KeepAlive(p)
 	_ = syscall.Close(status[1])

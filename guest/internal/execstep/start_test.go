@@ -22,7 +22,7 @@ func run(t *testing.T, command Command) (string, *Failure, syscall.WaitStatus) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	command.Files = [3]int{int(null.Fd()), int(writing.Fd()), int(writing.Fd())}
+	command.Files = []int{int(null.Fd()), int(writing.Fd()), int(writing.Fd())}
 	if command.Cwd == "" {
 		command.Cwd = "/"
 	}

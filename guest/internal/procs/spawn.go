@@ -85,7 +85,7 @@ func (p *Process) command(session *Session, user users.User, env []string) *exec
 	for _, part := range p.spec.Argv {
 		argv = append(argv, string(part))
 	}
-	return &execstep.Command{Argv: argv, Env: env, Cwd: p.cwd, Files: p.io.child, Terminal: p.spec.Pty != nil,
+	return &execstep.Command{Argv: argv, Env: env, Cwd: p.cwd, Files: p.io.child[:], Terminal: p.spec.Pty != nil,
 		SetIDs: !p.manager.Book.SharedUID, UID: user.UID, GID: user.GID, Groups: groupIDs(user),
 		OpenFiles: session.OpenFiles, Pids: session.Pids, OOMScoreAdj: oomScoreAdj}
 }
