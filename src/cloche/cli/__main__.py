@@ -1,5 +1,5 @@
 """`python -m cloche.cli`."""
 
-from cloche.cli.main import main
+from cloche.cli.entry import main
 
 main()

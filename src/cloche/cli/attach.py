@@ -4,53 +4,58 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
+import select
 import signal
-import sys
-import termios
 import threading
-import tty
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
+from cloche.cli import terminal as own_terminal
 from cloche.cli.failure import say
-from cloche.cli.interrupts import Ended, forwarded
-from cloche.model.errors import ClocheError, InvalidError
-from cloche.model.process import ProcessInfo, PtySize
+from cloche.cli.interrupts import Ended, Watch, forwarded
+from cloche.model.errors import ClocheError
+from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.process import Process
-from cloche.sdk.values import Exited, Gap, Output
+from cloche.sdk.collect import Collector
+from cloche.sdk.values import MAX_OUTPUT_BYTES, ExecResult, Exited, Gap, Output
 
 PIECE_BYTES = 64 << 10
+#: pieces of input that may wait for the process; a terminal gives at most 4 KiB at once
+WAITING_PIECES = 256
 
 
-def terminal_size() -> PtySize:
-    size = shutil.get_terminal_size()
-    return PtySize(rows=size.lines, cols=size.columns)
-
-
-def require_terminal() -> None:
-    """Raise InvalidError when -t was given and there is no terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InvalidError("-t needs a terminal on stdin and stdout", remedy="leave -t out; -i alone passes stdin on")
-
-
-def run(process: Process, *, stdin: bool, terminal: bool) -> ProcessInfo:
+def run(process: Process, watch: Watch, *, stdin: bool, terminal: bool) -> ProcessInfo:
     """Until the process ends: its output to this program's, and this program's input to it. The process is killed
     when the output cannot be written or this program is told to end."""
-    with ExitStack() as stack:
-        if terminal:
-            stack.enter_context(raw_terminal())
-            stack.enter_context(resizing(process))
-        else:
-            stack.enter_context(forwarded(process, (signal.SIGINT,)))
-        if stdin or terminal:
-            threading.Thread(target=_pass_input, args=(process,), daemon=True, name="cloche-input").start()
-        try:
-            return _show(process, follow=True) or process.info
-        except (BrokenPipeError, KeyboardInterrupt, Ended):
-            _kill(process)
-            raise
+    screen = own_terminal.Screen()
+    try:
+        with ExitStack() as stack:
+            if terminal:
+                stack.enter_context(own_terminal.raw(screen))
+                stack.enter_context(own_terminal.resizing(process))
+            else:
+                stack.enter_context(forwarded(process, (signal.SIGINT,)))
+            if stdin or terminal:
+                pieces = _typed() if terminal else read_stdin()
+                _in_background(lambda: _pass_input(process, pieces), "cloche-input")
+            seen = screen.note if terminal else None
+            return watch.interruptible(lambda: _show(process, follow=True, seen=seen)) or process.info
+    except (OSError, KeyboardInterrupt, Ended):
+        kill(process)
+        raise
+
+
+def collect(process: Process, watch: Watch, *, stdin: bool) -> ExecResult:
+    """Like `run`, with the output kept instead of shown, and no signal handed to the process."""
+    collector = Collector(MAX_OUTPUT_BYTES)
+    if stdin:
+        _in_background(lambda: _pass_input(process, read_stdin()), "cloche-input")
+    try:
+        watch.interruptible(lambda: _take_all(process, collector))
+    except (KeyboardInterrupt, Ended):
+        kill(process)
+        raise
+    return collector.result(process.info)
 
 
 def show(process: Process, *, follow: bool, only: str | None = None) -> ProcessInfo | None:
@@ -58,45 +63,43 @@ def show(process: Process, *, follow: bool, only: str | None = None) -> ProcessI
     return _show(process, follow=follow, only=only)
 
 
-@contextmanager
-def raw_terminal() -> Iterator[None]:
-    """Every key goes to the process; the terminal is as it was afterwards, however this is left."""
-    before = termios.tcgetattr(0)
-    try:
-        tty.setraw(0)
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def resizing(process: Process) -> Iterator[None]:
-    """The process's terminal follows the size of this one."""
-    changed: queue.SimpleQueue[bool] = queue.SimpleQueue()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        changed.put(True)
-
-    before = signal.signal(signal.SIGWINCH, note)
-    threading.Thread(target=_resize, args=(process, changed), daemon=True, name="cloche-size").start()
-    changed.put(True)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGWINCH, before)
-        changed.put(False)
+def kill(process: Process) -> None:
+    """End it; a process or a node that is gone already is no failure."""
+    with suppress(ClocheError):
+        process.kill()
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Bytes as they are. Raises BrokenPipeError when nobody reads them any more."""
+    """Bytes as they are, also where somebody has made the descriptor non-blocking. Raises BrokenPipeError when nobody
+    reads them any more, OSError."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
-def _show(process: Process, *, follow: bool, only: str | None = None) -> ProcessInfo | None:
+def read_stdin() -> Iterator[bytes]:
+    """Standard input, piece by piece."""
+    while True:
+        try:
+            piece = os.read(0, PIECE_BYTES)
+        except BlockingIOError:
+            select.select([0], [], [])
+            continue
+        if not piece:
+            return
+        yield piece
+
+
+def _show(
+    process: Process, *, follow: bool, only: str | None = None, seen: Callable[[bytes], None] | None = None
+) -> ProcessInfo | None:
     for event in process.output(follow=follow):
         if isinstance(event, Output):
+            if seen is not None:
+                seen(event.data)
             if only in (None, event.stream):
                 write_all(1 if event.stream == "stdout" else 2, event.data)
         elif isinstance(event, Gap):
@@ -106,24 +109,36 @@ def _show(process: Process, *, follow: bool, only: str | None = None) -> Process
     return None
 
 
-def _pass_input(process: Process) -> None:
-    try:
-        process.feed(iter(lambda: os.read(0, PIECE_BYTES), b""))
-    except (ClocheError, OSError):
-        pass
+def _take_all(process: Process, collector: Collector) -> None:
+    for event in process.output():
+        collector.take(event)
 
 
-def _resize(process: Process, changed: queue.SimpleQueue[bool]) -> None:
-    while changed.get():
-        size = terminal_size()
-        try:
-            process.resize(size.rows, size.cols)
-        except ClocheError:
-            pass
+def _pass_input(process: Process, pieces: Iterator[bytes]) -> None:
+    with suppress(ClocheError, OSError):
+        process.feed(pieces)
 
 
-def _kill(process: Process) -> None:
-    try:
-        process.kill()
-    except ClocheError:
-        pass
+def _typed() -> Iterator[bytes]:
+    """What is typed. The keys are read even while the process takes none, so that it can be left."""
+    waiting: queue.Queue[bytes] = queue.Queue(WAITING_PIECES)
+    _in_background(lambda: _read_keys(waiting), "cloche-keys")
+    while piece := waiting.get():
+        yield piece
+
+
+def _read_keys(waiting: queue.Queue[bytes]) -> None:
+    keys = own_terminal.LeaveKeys(_leave)
+    with suppress(OSError):
+        for piece in read_stdin():
+            keys.watch(piece)
+            waiting.put(piece)
+    waiting.put(b"")
+
+
+def _leave() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _in_background(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, daemon=True, name=name).start()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from cloche.cli import arguments, attach, interrupts, render
+from cloche.cli import arguments, attach, progress, render, terminal
 from cloche.cli.failure import say
+from cloche.cli.interrupts import Watch
 from cloche.model.errors import InvalidError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.sandbox import Sandbox
+from cloche.sdk.values import ExecResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ def streams(given: dict[str, Any], as_json: bool) -> Streams:
     if chosen.terminal and as_json:
         raise InvalidError("-t and --json exclude each other", remedy="leave one of them out")
     if chosen.terminal:
-        attach.require_terminal()
+        terminal.require()
     return chosen
 
 
@@ -52,13 +53,24 @@ def process_options(given: dict[str, Any]) -> dict[str, Any]:
     return {"cwd": given.pop("workdir"), "user": given.pop("user"), "timeout_seconds": given.pop("timeout")}
 
 
-def run(sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], streams: Streams, as_json: bool) -> int:
-    """Run it to its end → the exit status of this program."""
-    if as_json:
-        return _collected(sandbox, argv, process, streams)
-    pty = attach.terminal_size() if streams.terminal else None
+def run(
+    sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], streams: Streams, as_json: bool, watch: Watch
+) -> int:
+    """Run it to its end → the exit status of this program. Call it with signals waiting."""
+    if streams.terminal:
+        process = {**process, "env": {**terminal.kind(), **process.get("env", {})}}
+    pty = terminal.size() if streams.terminal else None
+    # no signal may come between the start and the moment from which it is known what is to be killed
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, **process)
-    return status_of(attach.run(started, stdin=streams.stdin, terminal=streams.terminal))
+    if as_json:
+        return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin))
+    return status_of(attach.run(started, watch, stdin=streams.stdin, terminal=streams.terminal))
+
+
+def found(box: str) -> Sandbox:
+    """The sandbox of this id, name, or beginning of an id."""
+    with progress.waiting("waiting for the node"):
+        return Sandbox.from_id(box)
 
 
 def status_of(info: ProcessInfo) -> int:
@@ -71,11 +83,6 @@ def status_of(info: ProcessInfo) -> int:
     return 255 if info.exit_code is None else info.exit_code
 
 
-def _collected(sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], streams: Streams) -> int:
-    source = iter(lambda: os.read(0, attach.PIECE_BYTES), b"") if streams.stdin else None
-    try:
-        result = sandbox.exec(*argv, stdin=source, **process)
-    except KeyboardInterrupt:
-        raise interrupts.Ended(2) from None
+def _told(sandbox: Sandbox, result: ExecResult) -> int:
     render.print_json({"sandbox": sandbox.id, **result.to_json()})
     return result.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,12 +13,14 @@ from cloche.cli.render import clean
 from cloche.model.errors import ClocheError
 
 FAILED = ClocheError.exit_status
+#: a stream that is closed, full or gone
+_UNWRITABLE = (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
-def say(text: str) -> None:
+def say(text: str, end: str = "\n") -> None:
     """A line to stderr; nobody reading it is no failure."""
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(text + end)
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
@@ -33,6 +36,8 @@ def report(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         remedy = f"{context.command_path} --help" if context is not None else None
         return _tell(error.format_message(), remedy, FAILED)
+    if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+        return _tell(f"cannot write the output: {error.strerror}", None, FAILED)
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _tell(f"unexpected failure: {message}", "CLOCHE_DEBUG=1 shows where", FAILED)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.process import Process
 
+T = TypeVar("T")
 #: after so many Ctrl-C the command has had its chance
 PATIENCE = 3
 
@@ -21,6 +23,7 @@ class Ended(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.number = number
         self.status = 128 + number
 
 
@@ -36,20 +39,41 @@ def orderly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def shielded() -> Iterator[None]:
-    """Nothing but SIGKILL interrupts what removes a sandbox; a second Ctrl-C still ends a wait that hangs."""
-    presses: list[int] = []
+class Watch:
+    """SIGINT, SIGTERM and SIGHUP raise Ended inside `interruptible` and wait everywhere else, so that no signal can
+    fall between making something and knowing of it. A second one is not made to wait."""
 
-    def note(number: int, frame: FrameType | None) -> None:
-        presses.append(number)
-        if len(presses) > 1:
+    def __init__(self) -> None:
+        self._open = False
+        self._waiting: list[int] = []
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self._open or self._waiting:
             raise Ended(number)
+        self._waiting.append(number)
 
+    def interruptible(self, work: Callable[[], T]) -> T:
+        """Do `work`; raises Ended when a signal comes, or came before."""
+        # one function and no context manager: between its lines nothing can be raised with the gate left open
+        try:
+            self._open = True
+            if self._waiting:
+                raise Ended(self._waiting.pop())
+            return work()
+        finally:
+            self._open = False
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """A watch over the signals of this program. Signals that are ignored stay so."""
+    watch = Watch()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = {
+        number: signal.signal(number, watch.note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
-        yield
+        yield watch
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -67,7 +91,7 @@ def forwarded(process: Process, numbers: tuple[int, ...]) -> Iterator[None]:
             raise Ended(number)
         waiting.put(number)
 
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     sender = threading.Thread(target=_send, args=(process, waiting), daemon=True, name="cloche-signals")
     sender.start()
     try:

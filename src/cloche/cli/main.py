@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import click
 
 from cloche._version import __version__
-from cloche.cli import failure
+from cloche.cli import failure, streams
 
 #: name → what `cloche --help` says of it, so that help imports no command
 COMMANDS = {
@@ -47,6 +48,7 @@ class LazyGroup(click.Group):
             return None
         found = import_module(f"cloche.cli.commands.{cmd_name}").command
         assert isinstance(found, click.Command)
+        _say_what_takes_long()
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,9 +56,19 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _say_what_takes_long() -> None:
+    """The first command of a day waits for a node to start; which command that is, nobody knows before."""
+    launch = sys.modules.get("cloche.sdk.launch")
+    if launch is not None:
+        from cloche.cli import progress
+
+        vars(launch)["while_starting"] = lambda: progress.waiting("starting the node")
+
+
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="cloche", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def cli(quiet: bool) -> None:
     """Run code that nobody has reviewed, under glass.
 
     \b
@@ -66,14 +78,20 @@ def cli() -> None:
 
 def main() -> None:
     """Run, and exit with the status that DESIGN promises: the command's own, or 125 when Cloche failed."""
-    status = _guarded()
-    _flush()
+    status = 128 + signal.SIGINT
+    with suppress(BaseException):
+        streams.prepare()
+        status = _guarded()
+    with suppress(BaseException):
+        status = streams.flush(status)
     # threads that wait for input must not keep a finished command alive
     os._exit(status)
 
 
 def _guarded() -> int:
     try:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         result: Any = cli.main(standalone_mode=False, prog_name="cloche")
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
@@ -81,6 +99,9 @@ def _guarded() -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except SystemExit as left:
+        # click answers a reader that went away with status 1, and leaves this in the place of stdout
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            return 128 + signal.SIGPIPE
         return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
     except Exception as error:
         return failure.report(error)
@@ -89,14 +110,6 @@ def _guarded() -> int:
         if not isinstance(status, int):
             raise
         return status
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
 
 
 if __name__ == "__main__":

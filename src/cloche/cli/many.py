@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import click
 import msgspec
 
-from cloche.cli import failure, render
+from cloche.cli import failure, progress, render
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.values import SandboxInfo
@@ -17,8 +18,9 @@ def each(boxes: Iterable[str], operation: Callable[[Sandbox], SandboxInfo | None
     status, done = 0, []
     for box in boxes:
         try:
-            sandbox = Sandbox.from_id(box)
-            info = operation(sandbox)
+            with progress.waiting(f"{click.get_current_context().info_name} {render.clean(box)}"):
+                sandbox = Sandbox.from_id(box)
+                info = operation(sandbox)
             done.append(msgspec.to_builtins(info) if info else {"id": sandbox.id})
             if not as_json:
                 render.write(f"{render.clean(box)}\n")

@@ -11,8 +11,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from cloche.model.errors import NodeUnreachableError
@@ -47,6 +47,8 @@ _KEPT_PREFIXES = ("XDG_", "CLOCHE_", "LC_")
 _NOBODY_LISTENS = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK})
 _OTHER_HOME = "set CLOCHE_HOME to a writable directory of your own"
 _aliases: dict[str, int] = {}
+#: entered around the start of a node; a command line shows there that somebody waits
+while_starting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def default_home() -> Path:
@@ -155,7 +157,8 @@ def _spawn(home: Path, deadline: float) -> bool:
         _start_detached(home, writable)
         os.close(writable)
         writable = -1
-        line = _read_line(readable, deadline)
+        with while_starting():
+            line = _read_line(readable, deadline)
     finally:
         os.close(readable)
         if writable >= 0:

@@ -7,8 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from cloche.cli import arguments, render, session
-from cloche.sdk._sync.sandbox import Sandbox
+from cloche.cli import arguments, render, session, temporary
 
 
 @click.command("create")
@@ -26,7 +25,7 @@ def command(session_file: str | None, workdir: str | None, user: str | None, as_
     options = arguments.sandbox_options(given)
     options["name"] = options["name"] or given_session.name
     options.update(workdir=workdir, **({"user": user} if user else {}))
-    made = Sandbox.create(session_env=given_session.env, **options)
+    made = temporary.making({**options, "session_env": given_session.env})
     if as_json:
         render.print_json(msgspec.to_builtins(made.info()))
     else:

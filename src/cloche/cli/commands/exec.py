@@ -8,7 +8,6 @@ import click
 
 from cloche.cli import arguments, execution, interrupts, render
 from cloche.model.errors import InvalidError
-from cloche.sdk._sync.sandbox import Sandbox
 
 
 @click.command("exec", context_settings=arguments.COMMAND_CONTEXT)
@@ -26,11 +25,11 @@ def command(box: str, argv: tuple[str, ...], env: tuple[str, ...], detach: bool,
     argv = _command(argv)
     streams = execution.streams(given, as_json)
     process = {**execution.process_options(given), "env": arguments.environment(env)}
-    with interrupts.orderly():
-        sandbox = Sandbox.from_id(box)
+    with interrupts.watched() as watch:
+        sandbox = watch.interruptible(lambda: execution.found(box))
         if detach:
             return _detached(sandbox.spawn(*argv, **process).id, sandbox.id, as_json)
-        return execution.run(sandbox, argv, process, streams, as_json)
+        return execution.run(sandbox, argv, process, streams, as_json, watch)
 
 
 def _command(argv: tuple[str, ...]) -> tuple[str, ...]:
