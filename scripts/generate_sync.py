@@ -19,7 +19,7 @@ NAMES = {
     "_async": "_sync",
     "__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__",
     "aclose": "close", "aiter_stream": "iter_stream", "handle_async_request": "handle_request",
-    "anext": "next", "asynccontextmanager": "contextmanager",
+    "aclosing": "closing", "anext": "next", "asynccontextmanager": "contextmanager",
     "AsyncIterator": "Iterator", "AsyncIterable": "Iterable", "AsyncGenerator": "Generator",
 }  # fmt: skip
 PREFIX = "Async"

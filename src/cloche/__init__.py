@@ -9,6 +9,12 @@ TYPE_CHECKING = False  # type checkers know the name; importing `typing` would b
 
 if TYPE_CHECKING:
     from cloche._version import __version__ as __version__
+    from cloche.model.code import CodeEnded as CodeEnded
+    from cloche.model.code import CodeError as CodeError
+    from cloche.model.code import CodeGap as CodeGap
+    from cloche.model.code import CodeOutput as CodeOutput
+    from cloche.model.code import CodeResult as CodeResult
+    from cloche.model.code import ContextInfo as ContextInfo
     from cloche.model.errors import AlreadyExistsError as AlreadyExistsError
     from cloche.model.errors import ClocheError as ClocheError
     from cloche.model.errors import EngineError as EngineError
@@ -34,12 +40,20 @@ if TYPE_CHECKING:
     from cloche.model.process import PtySize as PtySize
     from cloche.model.process import Usage as Usage
     from cloche.model.sandbox import Mount as Mount
+    from cloche.sdk._async.contexts import AsyncContext as AsyncContext
+    from cloche.sdk._async.executions import AsyncCodeStream as AsyncCodeStream
     from cloche.sdk._async.node import AsyncNode as AsyncNode
     from cloche.sdk._async.process import AsyncProcess as AsyncProcess
     from cloche.sdk._async.sandbox import AsyncSandbox as AsyncSandbox
+    from cloche.sdk._sync.contexts import Context as Context
+    from cloche.sdk._sync.executions import CodeStream as CodeStream
     from cloche.sdk._sync.node import Node as Node
     from cloche.sdk._sync.process import Process as Process
     from cloche.sdk._sync.sandbox import Sandbox as Sandbox
+    from cloche.sdk.code import CodeFailedError as CodeFailedError
+    from cloche.sdk.code import CodeFailure as CodeFailure
+    from cloche.sdk.code import Execution as Execution
+    from cloche.sdk.code import Result as Result
     from cloche.sdk.values import CommandFailedError as CommandFailedError
     from cloche.sdk.values import CopyReport as CopyReport
     from cloche.sdk.values import ExecResult as ExecResult
@@ -74,13 +88,21 @@ _HOMES: dict[str, str] = {
         ("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo"),
         "cloche.sdk.values",
     ),
+    **dict.fromkeys(("CodeFailedError", "CodeFailure", "Execution", "Result"), "cloche.sdk.code"),
+    **dict.fromkeys(
+        ("CodeEnded", "CodeError", "CodeGap", "CodeOutput", "CodeResult", "ContextInfo"), "cloche.model.code"
+    ),
     **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),
     **dict.fromkeys(("FileInfo", "WatchEvent"), "cloche.model.file"),
     "SandboxStats": "cloche.model.events",
     "Mount": "cloche.model.sandbox",
+    "AsyncCodeStream": "cloche.sdk._async.executions",
+    "AsyncContext": "cloche.sdk._async.contexts",
     "AsyncNode": "cloche.sdk._async.node",
     "AsyncProcess": "cloche.sdk._async.process",
     "AsyncSandbox": "cloche.sdk._async.sandbox",
+    "CodeStream": "cloche.sdk._sync.executions",
+    "Context": "cloche.sdk._sync.contexts",
     "Node": "cloche.sdk._sync.node",
     "Process": "cloche.sdk._sync.process",
     "Sandbox": "cloche.sdk._sync.sandbox",

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from cloche.model.errors import ClocheError
+from cloche.sdk.code import Result
 from cloche.sdk.launch import ensure_node
 
 T = TypeVar("T")
 Callback = Callable[[bytes], Awaitable[None] | None]
+TextCallback = Callable[[str], Awaitable[None] | None]
+ResultCallback = Callable[[Result], Awaitable[None] | None]
 Chunks = AsyncIterable[bytes] | Iterable[bytes]
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = WeakKeyDictionary()
@@ -34,9 +37,9 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def call(callback: Callback, data: bytes) -> None:
+async def call(callback: Callable[[T], Awaitable[None] | None], told: T) -> None:
     """A callback may be a coroutine function or not."""
-    result = callback(data)
+    result = callback(told)
     if inspect.isawaitable(result):
         await result
 

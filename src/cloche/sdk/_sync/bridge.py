@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cloche.model.errors import ClocheError
+from cloche.sdk.code import Result
 from cloche.sdk.launch import ensure_node
 
 T = TypeVar("T")
 Callback = Callable[[bytes], None]
+TextCallback = Callable[[str], None]
+ResultCallback = Callable[[Result], None]
 Chunks = Iterable[bytes]
 
 _shared: dict[int, dict[Any, Any]] = {}
@@ -34,8 +37,8 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def call(callback: Callback, data: bytes) -> None:
-    callback(data)
+def call(callback: Callable[[T], None], told: T) -> None:
+    callback(told)
 
 
 def in_thread(function: Callable[..., T], *arguments: Any) -> T:

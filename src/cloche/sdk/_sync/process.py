@@ -7,23 +7,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from cloche.model.errors import ClocheError, GuestError, NotFoundError, SandboxDeadError, TimedOutError, WrongStateError
+from cloche.model.errors import ClocheError, GuestError, NotFoundError, TimedOutError, WrongStateError
 from cloche.model.process import ProcessInfo, ProcessSpec
 from cloche.sdk import frames, options, wire
 from cloche.sdk._sync import bridge
+from cloche.sdk._sync.patience import PAUSED_SECONDS, Patience, is_paused
 from cloche.sdk._sync.transport import Reply, Transport
 from cloche.sdk.collect import Cursor
 from cloche.sdk.frames import Frame
 from cloche.sdk.values import Exited, Output, ProcessEvent, StreamName
 from cloche.sdk.wire import ConnectionLostError
 
-#: how often in a row a stream may break without a byte in between before that is an error
-MAX_BREAKS = 8
 WAIT_SLICE_SECONDS = 30.0
 #: what an answer may take beyond the time that was asked for
 SLOW_SECONDS = 60.0
-#: how often a sandbox that was paused under a reader is asked whether it goes on
-PAUSED_SECONDS = 0.5
 
 
 class Process:
@@ -135,7 +132,7 @@ class Process:
             except TimedOutError:
                 pass
             except WrongStateError as error:
-                if not (asked and _is_paused(error)):
+                if not (asked and is_paused(error)):
                     raise
                 bridge.sleep(min(left, PAUSED_SECONDS))
             asked = True
@@ -187,11 +184,12 @@ class Process:
                 yield event.data
 
     def _events(self, cursor: Cursor, follow: bool) -> Iterator[ProcessEvent]:
-        patience = _Patience(began=self._frames is not None and cursor is self._cursor)
+        began = self._frames is not None and cursor is self._cursor
+        patience = Patience(self._transport, self._sandbox, self.id, began=began)
         while True:
             try:
                 for frame in self._open(cursor, follow):
-                    patience.breaks = 0
+                    patience.progress()
                     for event in cursor.events(frame):
                         self.info = event.info if isinstance(event, Exited) else self.info
                         yield event
@@ -202,28 +200,7 @@ class Process:
                 broken: ClocheError = ConnectionLostError(f"the output of {self.id} broke off")
             except (ConnectionLostError, TimedOutError, WrongStateError, NotFoundError) as error:
                 broken = error
-            self._before_next_try(patience, broken)
-
-    def _before_next_try(self, patience: _Patience, broken: ClocheError) -> None:
-        """Raises what ends the stream, SandboxDeadError when that is the end of the whole sandbox."""
-        try:
-            bridge.sleep(patience.seconds_after(broken))
-        except WrongStateError as error:
-            state = error.details.get("state")
-            if not patience.began or state is None:
-                raise
-            raise SandboxDeadError(f"the sandbox ended under {self.id}: it is {state}", reason=state) from error
-        except NotFoundError as error:
-            if patience.began and self._is_removed():
-                raise SandboxDeadError(f"the sandbox was removed under {self.id}", reason="removed") from error
-            raise
-
-    def _is_removed(self) -> bool:
-        try:
-            self._transport.ask("GET", self._sandbox)
-        except NotFoundError:
-            return True
-        return False
+            patience.before_next_try(broken)
 
     def _open(self, cursor: Cursor, follow: bool) -> Iterator[Frame]:
         if self._frames is not None and cursor is self._cursor:
@@ -239,29 +216,6 @@ class Process:
         finally:
             if reply is not None:
                 reply.close()
-
-
-class _Patience:
-    """Whether a reader whose stream ended too early tries again, and when. `began`: it has read from it before."""
-
-    def __init__(self, began: bool) -> None:
-        self.began = began
-        self.breaks = 0
-
-    def seconds_after(self, error: ClocheError) -> float:
-        """How long to wait. Raises `error` when trying again is of no use."""
-        if self.began and _is_paused(error):
-            # a frozen process is silent and not lost: what it says after the sandbox is resumed is still wanted
-            return PAUSED_SECONDS
-        if isinstance(error, WrongStateError | NotFoundError) or self.breaks == MAX_BREAKS:
-            raise error
-        self.began = True
-        self.breaks += 1
-        return 0.0 if self.breaks == 1 else min(1.0, 0.05 * 2 ** (self.breaks - 1))
-
-
-def _is_paused(error: ClocheError) -> bool:
-    return isinstance(error, WrongStateError) and error.details.get("state") == "paused"
 
 
 def _frames(reply: Reply) -> Iterator[Frame]:

@@ -17,9 +17,13 @@ from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._sync import bridge
+from cloche.sdk._sync.contexts import Contexts
+from cloche.sdk._sync.executions import CodeStream
 from cloche.sdk._sync.files import Files
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.process import Process
+from cloche.sdk.code import Execution
+from cloche.sdk.code_options import CodeOptions, code_body
 from cloche.sdk.collect import Collector
 from cloche.sdk.options import ProcessOptions, SandboxOptions
 from cloche.sdk.values import (
@@ -49,6 +53,7 @@ class Sandbox:
         self._info = info
         self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
         self.files = Files(node.transport, info.id)
+        self.contexts = Contexts(node.transport, info.id)
 
     @classmethod
     def create(
@@ -169,6 +174,32 @@ class Sandbox:
         found = self.process(process_id)
         for event in found.output(follow=follow):
             yield event
+
+    def run_code(
+        self, code: str, *, on_stdout: bridge.TextCallback | None = None, on_stderr: bridge.TextCallback | None = None,
+        on_result: bridge.ResultCallback | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES,
+        **options: Unpack[CodeOptions],
+    ) -> Execution:  # fmt: skip
+        """Run code in an interpreter that keeps its state for the next call. Code that fails is a result.
+
+        Options: `language` ("python", "javascript", "bash"), `context` (default: one for each language, made when it
+        is needed), `timeout_seconds` (then it is interrupted, and killed with its context when it goes on),
+        `on_disconnect`: "interrupt" ends the code when the caller goes away, "keep" lets it run. Of each stream and of
+        the results the first `max_output_bytes` are kept; callbacks get text as it comes. Raises
+        InterpreterMissingError, InvalidError."""
+        stream = self.stream_code(code, **options)
+        return stream.result(
+            on_stdout=on_stdout, on_stderr=on_stderr, on_result=on_result, max_output_bytes=max_output_bytes
+        )
+
+    def stream_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeStream:
+        """Run code and iterate over its events as they come. It is sent when the first of them is asked for."""
+        return CodeStream(self._transport, self._path, body=code_body(code, options))
+
+    def execution(self, execution_id: str, *, after: int = 0, follow: bool = True) -> CodeStream:
+        """The events above `after` of code that was run with on_disconnect="keep", or that still runs. The newest 64
+        that have ended are kept; reading raises NotFoundError for others."""
+        return CodeStream(self._transport, self._path, execution_id=execution_id, after=after, follow=follow)
 
     def start(self, *, session_env: Mapping[str, str] | None = None) -> SandboxInfo:
         """Start it again, with the disk that `stop` kept where the engine keeps it."""

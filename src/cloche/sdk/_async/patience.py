@@ -1,0 +1,61 @@
+"""When a reader whose stream broke off tries again: node restarts and pauses of the sandbox are waited for."""
+
+from __future__ import annotations
+
+from cloche.model.errors import ClocheError, NotFoundError, SandboxDeadError, WrongStateError
+from cloche.sdk._async import bridge
+from cloche.sdk._async.transport import AsyncTransport
+
+#: how often in a row a stream may break without anything in between before that is an error
+MAX_BREAKS = 8
+#: how often a sandbox that was paused under a reader is asked whether it goes on
+PAUSED_SECONDS = 0.5
+
+
+class AsyncPatience:
+    """`sandbox` is the path of the sandbox, `what` names what is read; `began`: the reader has read from it before."""
+
+    def __init__(self, transport: AsyncTransport, sandbox: str, what: str, *, began: bool) -> None:
+        self._transport, self._sandbox, self._what = transport, sandbox, what
+        self._began = began
+        self._breaks = 0
+
+    def progress(self) -> None:
+        """Something came."""
+        self._began, self._breaks = True, 0
+
+    async def before_next_try(self, broken: ClocheError) -> None:
+        """Wait. Raises what ends the reading, SandboxDeadError when that is the end of the whole sandbox."""
+        try:
+            await bridge.sleep(self._seconds_after(broken))
+        except WrongStateError as error:
+            state = error.details.get("state")
+            if not self._began or state is None:
+                raise
+            raise SandboxDeadError(f"the sandbox ended under {self._what}: it is {state}", reason=state) from error
+        except NotFoundError as error:
+            if self._began and await self._is_removed():
+                raise SandboxDeadError(f"the sandbox was removed under {self._what}", reason="removed") from error
+            raise
+
+    def _seconds_after(self, error: ClocheError) -> float:
+        """How long to wait. Raises `error` when trying again is of no use."""
+        if self._began and is_paused(error):
+            # what is frozen is silent and not lost: what it says after the sandbox is resumed is still wanted
+            return PAUSED_SECONDS
+        if isinstance(error, WrongStateError | NotFoundError) or self._breaks == MAX_BREAKS:
+            raise error
+        self._began = True
+        self._breaks += 1
+        return 0.0 if self._breaks == 1 else min(1.0, 0.05 * 2 ** (self._breaks - 1))
+
+    async def _is_removed(self) -> bool:
+        try:
+            await self._transport.ask("GET", self._sandbox)
+        except NotFoundError:
+            return True
+        return False
+
+
+def is_paused(error: ClocheError) -> bool:
+    return isinstance(error, WrongStateError) and error.details.get("state") == "paused"

@@ -1,0 +1,157 @@
+# Made from ../_async/executions.py by scripts/generate_sync.py: edit there.
+# ruff: noqa: C416, I001, RUF100, UP028
+"""One execution of code: its events as they come, over broken connections and restarts of the node."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any
+
+from cloche.model.code import Accepted, CodeEnded, CodeEvent, CodeGap, CodeOutput, Keepalive
+from cloche.model.errors import ClocheError, NotFoundError, TimedOutError, WrongStateError
+from cloche.sdk import wire
+from cloche.sdk._sync import bridge
+from cloche.sdk._sync.patience import Patience
+from cloche.sdk._sync.transport import Reply, Transport
+from cloche.sdk.code import Execution, Result
+from cloche.sdk.code_events import CodeCollector, EventDecoder, TextDecoder
+from cloche.sdk.values import MAX_OUTPUT_BYTES, StreamName
+from cloche.sdk.wire import ConnectionLostError
+
+#: how long a caller who is interrupted waits for the node to be told
+INTERRUPT_SECONDS = 10.0
+_BREAKS = (ConnectionLostError, TimedOutError, WrongStateError, NotFoundError)
+
+
+class CodeStream:
+    """The events of an execution, each once and in order, until CodeEnded. The code is sent with the first of them.
+
+    A node that restarts is waited for, and so is a sandbox that is paused meanwhile. Raises SandboxDeadError when the
+    sandbox was stopped or removed, InterpreterMissingError, NotFoundError (the context, or an execution that was
+    forgotten), NodeUnreachableError. Leaving it before the end interrupts the code, unless that is to be kept."""
+
+    def __init__(
+        self, transport: Transport, sandbox: str, *, body: dict[str, Any] | None = None,
+        execution_id: str | None = None, after: int = 0, follow: bool = True,
+    ) -> None:  # fmt: skip
+        self.execution_id = execution_id
+        """What `Sandbox.execution` finds it by; None until the code was accepted."""
+        self.seq = after
+        """The number of the last event that was read; give it to `Sandbox.execution` to go on in another program."""
+        self._transport, self._sandbox, self._body, self._follow = transport, sandbox, body, follow
+        self._ended = False
+        self._events = self._read()
+
+    def __iter__(self) -> CodeStream:
+        return self
+
+    def __next__(self) -> CodeEvent:
+        return next(self._events)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._events.close()
+
+    def interrupt(self) -> None:
+        """Interrupt the code, or take it out of the queue; the rest of its events can still be read. Nothing happens
+        when it has ended."""
+        if self.execution_id is not None and not self._ended:
+            with contextlib.suppress(WrongStateError):
+                path = f"{self._sandbox}/executions/{wire.segment(self.execution_id)}/interrupt"
+                self._transport.ask("POST", path, json={}, seconds=INTERRUPT_SECONDS)
+
+    def result(
+        self, *, on_stdout: bridge.TextCallback | None = None, on_stderr: bridge.TextCallback | None = None,
+        on_result: bridge.ResultCallback | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> Execution:  # fmt: skip
+        """Read what is left, and what it comes to."""
+        collector, listeners = CodeCollector(max_output_bytes), _Listeners(on_stdout, on_stderr, on_result)
+        try:
+            for event in self:
+                listeners.tell(event, collector.take(event))
+        finally:
+            self.close()
+        return collector.execution()
+
+    def _read(self) -> Generator[CodeEvent, None]:
+        try:
+            with contextlib.closing(self._followed()) as events:
+                for event in events:
+                    yield event
+        finally:
+            if not self._ended and self._body is not None and self._body["on_disconnect"] == "interrupt":
+                with contextlib.suppress(ClocheError):
+                    self.interrupt()
+
+    def _followed(self) -> Generator[CodeEvent, None]:
+        patience = Patience(self._transport, self._sandbox, self.execution_id or "the code", began=False)
+        while True:
+            try:
+                with contextlib.closing(self._attempt()) as events:
+                    for event in events:
+                        patience.progress()
+                        yield event
+                if self._ended or not self._follow:
+                    return
+                broken: ClocheError = ConnectionLostError("the events of the execution broke off")
+            except _BREAKS as error:
+                if self._ended:
+                    return
+                broken = error
+            if self.execution_id is None:
+                # it is not known whether the code runs, and it must not run twice
+                raise broken
+            patience.before_next_try(broken)
+
+    def _attempt(self) -> Generator[CodeEvent, None]:
+        reply, decoder = self._open(), EventDecoder()
+        try:
+            for chunk in reply.chunks():
+                for event in decoder.feed(chunk):
+                    if self._is_fresh(event):
+                        yield event
+        finally:
+            reply.close()
+
+    def _open(self) -> Reply:
+        if self.execution_id is None:
+            return self._transport.open("POST", f"{self._sandbox}/executions", json=self._body)
+        path = f"{self._sandbox}/executions/{wire.segment(self.execution_id)}"
+        return self._transport.open("GET", path, query={"after": self.seq, "follow": self._follow})
+
+    def _is_fresh(self, event: CodeEvent) -> bool:
+        """Not seen before. Takes note of it."""
+        if isinstance(event, Keepalive) or event.seq <= self.seq:
+            return False
+        self.seq = event.seq
+        if isinstance(event, Accepted):
+            self.execution_id = event.execution_id
+        self._ended = isinstance(event, CodeEnded)
+        return True
+
+
+class _Listeners:
+    """Who is told of output and results while the code runs."""
+
+    def __init__(
+        self, stdout: bridge.TextCallback | None, stderr: bridge.TextCallback | None,
+        result: bridge.ResultCallback | None,
+    ) -> None:  # fmt: skip
+        self._text: dict[StreamName, bridge.TextCallback | None] = {"stdout": stdout, "stderr": stderr}
+        self._result = result
+        self._decoder = TextDecoder()
+
+    def tell(self, event: CodeEvent, result: Result | None) -> None:
+        if isinstance(event, CodeOutput):
+            callback = self._text[event.stream]
+            text = self._decoder.text(event) if callback else ""
+            if callback and text:
+                bridge.call(callback, text)
+        elif isinstance(event, CodeGap | CodeEnded):
+            for stream, callback in self._text.items():
+                text = self._decoder.rest(stream)
+                if callback and text:
+                    bridge.call(callback, text)
+        elif result is not None and self._result:
+            bridge.call(self._result, result)
