@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-import httpcore
-
 from cloche.channel.base import ByteStream
 from cloche.guest_api import bounds
 from cloche.guest_api.contexts import ContextCalls
 from cloche.guest_api.files import FileCalls
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
-from cloche.guest_api.network import UpgradedStream
+from cloche.guest_api.network import Exchange
 from cloche.guest_api.processes import ProcessCalls
 from cloche.guest_api.transport import (
     MAX_ERROR_BYTES,
@@ -36,7 +34,7 @@ MAX_HEADER_BYTES = 1024
 class ForwardedBody:
     """An answer's bytes, unread. Close it, or the connection stays taken."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: Exchange) -> None:
         self._response = response
         self._chunks = chunks_of(response)
 
@@ -112,14 +110,13 @@ class Guest(ProcessCalls, FileCalls, ContextCalls):
             raise
 
 
-async def _upgraded(response: httpcore.Response) -> ByteStream:
+async def _upgraded(response: Exchange) -> ByteStream:
     if response.status != 101:
         raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
-    network = response.extensions["network_stream"]
-    return UpgradedStream(network.get_extra_info("byte_stream"), network._leading_data, response)
+    return response.upgraded()
 
 
-def _answer_headers(response: httpcore.Response) -> Headers:
+def _answer_headers(response: Exchange) -> Headers:
     kept = [(key.lower(), value) for key, value in response.headers if key.lower() in ANSWER_HEADERS]
     if any(len(value) > MAX_HEADER_BYTES for _, value in kept):
         raise GuestError("the guest sent a header of impossible size")

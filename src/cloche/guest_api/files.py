@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-import httpcore
-
 from cloche.guest_api import bounds, text
+from cloche.guest_api.network import Exchange
 from cloche.guest_api.transport import Body, Transport, chunks_of, target
 from cloche.model.errors import GuestError, SandboxDeadError
 from cloche.model.file import FileInfo, TarSummary, WatchEvent
@@ -21,7 +20,7 @@ LIFE_SIGN_SECONDS = 5.0
 class FileBody:
     """A file's bytes as they come. `size` is the whole file's when the guest said it, `length` what is sent."""
 
-    def __init__(self, response: httpcore.Response, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
         self.size = _header_number(response, b"cloche-file-size")
         self.length = _header_number(response, b"content-length")
         self._chunks = chunks
@@ -117,7 +116,7 @@ class FileCalls(Transport):
             events = _lines(chunks_of(response), WatchEvent, bounds.watch_event)
             yield (event async for event in events if event.event != "keepalive")
 
-    async def _bulk(self, response: httpcore.Response) -> AsyncIterator[bytes]:
+    async def _bulk(self, response: Exchange) -> AsyncIterator[bytes]:
         """A guest that cannot finish a body breaks the connection off; only when it is gone is the sandbox dead."""
         try:
             async for chunk in chunks_of(response):
@@ -152,7 +151,7 @@ def _octal(mode: int | None) -> str | None:
     return None if mode is None else f"{mode:04o}"
 
 
-def _header_number(response: httpcore.Response, name: bytes) -> int | None:
+def _header_number(response: Exchange, name: bytes) -> int | None:
     for key, value in response.headers:
         if key.lower() == name:
             return _number(value)

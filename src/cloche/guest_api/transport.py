@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote_from_bytes
 
-import httpcore
 import msgspec
 
 from cloche.channel.base import Channel
 from cloche.guest_api import text
-from cloche.guest_api.network import ChannelBackend
+from cloche.guest_api.network import Body as Body
+from cloche.guest_api.network import Connections, Exchange, exchange
+from cloche.http1 import Headers
 from cloche.model import errors
 
 T = TypeVar("T")
-Body = bytes | AsyncIterable[bytes]
 Query = Mapping[str, object]
 
 MAX_JSON_BYTES = 16 << 20
@@ -30,7 +30,7 @@ MAX_STREAMS = 512
 CALL_TIMEOUT_SECONDS = 30.0
 #: frames and watches say something at least every 15 s
 STREAM_SILENCE_SECONDS = 60.0
-HEADERS: list[tuple[bytes, bytes]] = [(b"Host", b"guest")]
+HEADERS: Headers = [(b"Host", b"guest")]
 #: what a guest may say went wrong; other codes are the host's own to give
 GUEST_CODES = frozenset({"invalid", "not_found", "already_exists", "wrong_state", "permission_denied", "no_space",
                          "needs_subuid", "unavailable_here", "interpreter_missing", "limit_hit"})  # fmt: skip
@@ -40,18 +40,13 @@ class Transport:
     """One guest's connections. May be used by many tasks at once; an async context manager."""
 
     def __init__(self, channel: Channel) -> None:
-        backend = ChannelBackend(channel)
-        self._calls = httpcore.AsyncConnectionPool(
-            max_connections=MAX_CALLS, max_keepalive_connections=8, keepalive_expiry=30, network_backend=backend
-        )
-        self._streams = httpcore.AsyncConnectionPool(
-            max_connections=MAX_STREAMS, max_keepalive_connections=4, keepalive_expiry=30, network_backend=backend
-        )
+        self._calls = Connections(channel, most=MAX_CALLS, kept=8)
+        self._streams = Connections(channel, most=MAX_STREAMS, kept=4)
 
     async def close(self) -> None:
         """Close the connections; the channel stays its owner's."""
-        await self._calls.aclose()
-        await self._streams.aclose()
+        await self._calls.close()
+        await self._streams.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,7 +61,7 @@ class Transport:
         """A JSON request with a short answer; the answer's bytes. The time is for the whole: a guest that sends one
         byte now and then does not hold a caller longer."""
         headers, content = _json_body(body)
-        request = self._request(self._calls, method, target, headers, content, timeout_seconds)
+        request = self._request(self._calls, method, target, headers, content, None)
         try:
             async with asyncio.timeout(timeout_seconds), request as response:
                 return await read_bounded(response, MAX_JSON_BYTES)
@@ -79,9 +74,9 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]] | None = None, body: Body = b"",
+        self, method: str, target: bytes, headers: Headers | None = None, body: Body = b"",
         silence_seconds: float | None = STREAM_SILENCE_SECONDS,
-    ) -> AsyncIterator[httpcore.Response]:  # fmt: skip
+    ) -> AsyncIterator[Exchange]:  # fmt: skip
         """A request whose body or answer may be long. Leaving it closes the stream."""
         request = self._request(self._streams, method, target, headers or [], body, silence_seconds)
         async with request as response:
@@ -93,10 +88,10 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, pool: httpcore.AsyncConnectionPool, method: str, target: bytes, headers: list[tuple[bytes, bytes]],
+        self, connections: Connections, method: str, target: bytes, headers: Headers,
         body: Body, silence_seconds: float | None,
-    ) -> AsyncIterator[httpcore.Response]:  # fmt: skip
-        response = await send(pool, method, target, headers, body, silence_seconds)
+    ) -> AsyncIterator[Exchange]:  # fmt: skip
+        response = await send(connections, method, target, headers, body, silence_seconds)
         try:
             if response.status >= 300:
                 raise error_of(response.status, await read_bounded(response, MAX_ERROR_BYTES))
@@ -106,50 +101,20 @@ class Transport:
 
 
 async def send(
-    pool: httpcore.AsyncConnectionPool, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: Body,
-    silence_seconds: float | None,
-) -> httpcore.Response:  # fmt: skip
+    connections: Connections, method: str, target: bytes, headers: Headers, body: Body, silence_seconds: float | None
+) -> Exchange:
     """The answer's head, whatever its status. The caller closes it."""
-    url = httpcore.URL(scheme=b"http", host=b"guest", target=target)
-    timeout = {"connect": 15.0, "pool": 15.0, "write": silence_seconds, "read": silence_seconds}
-    request = httpcore.Request(method, url, headers=HEADERS + headers, content=body, extensions={"timeout": timeout})
-    with failures():
-        return await pool.handle_async_request(request)
+    return await exchange(connections, method, target, HEADERS + headers, body, silence_seconds)
 
 
-@contextlib.contextmanager
-def failures() -> Iterator[None]:
-    """What httpcore raises, as Cloche's own errors. Not asynchronous: the end of a loop closes what is left of its
-    asynchronous generators in any order, and this one would be closed inside another."""
-    try:
-        yield
-    except httpcore.PoolTimeout as error:
-        raise errors.LimitHitError("too many requests to this sandbox at once", limit="guest_connections") from error
-    except httpcore.TimeoutException as error:
-        raise errors.TimedOutError("the guest did not answer in time") from error
-    except httpcore.NetworkError as error:
-        raise errors.SandboxDeadError(f"the connection to the guest broke: {error}", reason="guest_lost") from error
-    except httpcore.RemoteProtocolError as error:
-        raise errors.GuestError(f"the guest does not speak HTTP: {error}") from error
-    except httpcore.LocalProtocolError as error:
-        raise errors.InvalidError(f"not a request that HTTP can carry: {error}") from error
+def chunks_of(response: Exchange) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises SandboxDeadError when it is cut, GuestError, TimedOutError."""
+    return response.chunks()
 
 
-async def chunks_of(response: httpcore.Response) -> AsyncIterator[bytes]:
-    """The body as it comes, with failures translated."""
-    with failures():
-        async for chunk in response.aiter_stream():
-            yield chunk
-
-
-async def read_bounded(response: httpcore.Response, most: int) -> bytes:
+async def read_bounded(response: Exchange, most: int) -> bytes:
     """The whole body. Raises GuestError as soon as it is larger than `most` bytes."""
-    content = bytearray()
-    async for chunk in chunks_of(response):
-        content += chunk
-        if len(content) > most:
-            raise errors.GuestError(f"the guest's answer is larger than {most} bytes")
-    return bytes(content)
+    return await response.read(most)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -200,13 +165,13 @@ def _quoted(value: object) -> str:
     return quote_from_bytes(text.path_bytes(plain), safe="/")
 
 
-def body_headers(body: Body) -> list[tuple[bytes, bytes]]:
+def body_headers(body: Body) -> Headers:
     if isinstance(body, bytes):
         return [(b"Content-Length", str(len(body)).encode())]
     return [(b"Transfer-Encoding", b"chunked")]
 
 
-def _json_body(body: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def _json_body(body: object) -> tuple[Headers, bytes]:
     if body is None:
         return [(b"Content-Length", b"0")], b""
     content = text.encode(body)
