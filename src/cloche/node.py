@@ -11,7 +11,10 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -26,7 +29,9 @@ from cloche.noderun.home import Home, why
 from cloche.noderun.idle import Idleness
 from cloche.noderun.log import NodeLog, start_log, stop_log
 from cloche.noderun.ready import EXIT_ALREADY_RUNNING, EXIT_FAILED, EXIT_OK, Starter, detach
+from cloche.noderun.second_socket import second_socket
 from cloche.noderun.settings import Settings, read_settings
+from cloche.noderun.watched_log import show_log
 from cloche.service.services import Services
 from cloche.store.sqlite import SqliteStore
 
@@ -65,6 +70,8 @@ def _run(settings: Settings, starter: Starter) -> int:
         _raise_open_files()
         faulthandler.enable()
         node_log = start_log(settings.home, settings.log_level, owns_stderr=settings.detach)
+        if settings.foreground:
+            show_log()
         try:
             return uvloop.run(_serve(settings, home, node_log, starter))
         except ClocheError as error:
@@ -84,7 +91,7 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
     engines = NodeEngines(directory, settings.engine)
     services = Services(directory, await SqliteStore.open(directory / DATABASE_NAME), engines)
     control = Control(settings.home, home.identity(), services, engines, node_log)
-    _leave_on_signals(control)
+    _leave_on_signals(control, stop_sandboxes=settings.stop_sandboxes)
     try:
         for done in await services.recover():
             log.info("recovered", extra={"fields": {"what": done}})
@@ -96,9 +103,19 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
 
 
 async def _answer(settings: Settings, home: Home, services: Services, control: Control, starter: Starter) -> None:
+    with second_socket(settings.also_listen) if settings.also_listen else nullcontext() as second:
+        listening = [home.listen(), *([second] if second else [])]
+        await _answer_at(listening, settings, home, services, control, starter)
+
+
+async def _answer_at(
+    listening: list[socket.socket], settings: Settings, home: Home, services: Services, control: Control,
+    starter: Starter,
+) -> None:  # fmt: skip
     idleness = Idleness(settings.idle_seconds, services.reaper.living)
     listener = Listener(create_app(services, control, idleness))
-    await listener.start(home.listen())
+    for each in listening:
+        await listener.start(each)
     starter.ready(f"{settings.home}/{SOCKET_NAME}")
     log.info("ready", extra={"fields": {"pid": os.getpid(), "engine": settings.engine}})
     # the first create finds the engines probed, or being probed
@@ -123,10 +140,10 @@ async def _until_over(control: Control, idleness: Idleness) -> None:
     control.leave()
 
 
-def _leave_on_signals(control: Control) -> None:
+def _leave_on_signals(control: Control, *, stop_sandboxes: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, control.leave)
+        loop.add_signal_handler(number, partial(control.leave, stop_sandboxes=stop_sandboxes))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

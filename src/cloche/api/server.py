@@ -26,7 +26,7 @@ log = logging.getLogger("cloche.api")
 
 
 class Listener:
-    """Serves `app` on a socket that listens already."""
+    """Serves `app` on sockets that listen already."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._config = uvicorn.Config(
@@ -43,18 +43,18 @@ class Listener:
             proxy_headers=False,
         )
         self._state = ServerState()
-        self._server: asyncio.AbstractServer | None = None
+        self._servers: list[asyncio.AbstractServer] = []
 
     async def start(self, listening: socket.socket) -> None:
-        self._config.load()
+        if not self._config.loaded:
+            self._config.load()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._protocol, sock=listening, backlog=BACKLOG)
+        self._servers.append(await loop.create_unix_server(self._protocol, sock=listening, backlog=BACKLOG))
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nothing more, let requests finish for so long, then cut what is left."""
-        if self._server is None:
-            return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._finish(grace_seconds)

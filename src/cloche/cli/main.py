@@ -23,6 +23,7 @@ COMMANDS = {
     "ls": "List sandboxes.",
     "inspect": "Show everything that is known of sandboxes.",
     "exec": "Run a command in a running sandbox.",
+    "shell": "Open a terminal in a sandbox: a login shell (bash where there is one, else sh), or CMD.",
     "cp": "Copy files and trees between host and sandbox.",
     "logs": "Show what processes wrote, or the node's log.",
     "stop": "Stop sandboxes.",
@@ -32,8 +33,12 @@ COMMANDS = {
     "extend": "Move the time at which sandboxes expire.",
     "rm": "Remove sandboxes.",
     "doctor": "Say what this machine can do, and how to make it do more.",
+    "serve": "Run the node in the foreground, with its log on stderr, until Ctrl-C.",
+    "completion": "Print the script that completes commands, options and sandboxes in a shell.",
     "node": "The node that owns the sandboxes.",
 }
+#: set by the script of `cloche completion`
+COMPLETING = "_CLOCHE_COMPLETE"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -49,6 +54,10 @@ class LazyGroup(click.Group):
         found = import_module(f"cloche.cli.commands.{cmd_name}").command
         assert isinstance(found, click.Command)
         _say_what_takes_long()
+        if COMPLETING in os.environ:
+            from cloche.cli import completing
+
+            completing.attach(found)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -104,7 +113,7 @@ def _guarded() -> int:
             return 128 + signal.SIGPIPE
         return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
     except Exception as error:
-        return failure.report(error)
+        return 0 if COMPLETING in os.environ else failure.report(error)
     except BaseException as ended:
         status = getattr(ended, "status", None)
         if not isinstance(status, int):

@@ -18,7 +18,8 @@ DEFAULT_IDLE_SECONDS = 300.0
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`idle_seconds` 0: never leave. `slow_callback_seconds` None: the event loop is not watched.
-    `engine` is what "auto" means, or "auto" for the strongest that works here."""
+    `engine` is what "auto" means, or "auto" for the strongest that works here. `foreground`: somebody watches, so the
+    log goes to stderr too. `also_listen`: a second socket. `stop_sandboxes`: what runs is stopped when it leaves."""
 
     home: str
     idle_seconds: float = DEFAULT_IDLE_SECONDS
@@ -27,6 +28,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slow_callback_seconds: float | None = None
     ready_fd: int | None = None
     detach: bool = False
+    foreground: bool = False
+    also_listen: str | None = None
+    stop_sandboxes: bool = False
 
 
 def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
@@ -42,6 +46,9 @@ def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
         slow_callback_seconds=_seconds(environ, "CLOCHE_NODE_SLOW_CALLBACK_SECONDS"),
         ready_fd=given.ready_fd,
         detach=given.detach,
+        foreground=given.foreground,
+        also_listen=os.path.abspath(given.also_listen) if given.also_listen else None,
+        stop_sandboxes=given.stop_sandboxes,
     )
 
 
@@ -51,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle-seconds", type=float, help="leave after so long without work; 0: never")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets one JSON line: ready, or why not")
     parser.add_argument("--detach", action="store_true", help="go to the background")
+    parser.add_argument("--foreground", action="store_true", help="show the log on stderr, readable")
+    parser.add_argument("--also-listen", metavar="PATH", help="answer on this unix socket too")
+    parser.add_argument("--stop-sandboxes", action="store_true", help="stop what runs when leaving")
     return parser
 
 
