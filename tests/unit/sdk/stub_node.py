@@ -105,7 +105,7 @@ class StubNode:
         self.sandboxes: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, StubProcess] = {}
         self.requests: list[tuple[str, str]] = []
-        self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
+        self.answers: dict[tuple[str, str], Any] = {}
         self.files: dict[str, bytes] = {}
         self.tars: dict[str, bytes] = {}
         self.cut = 0
@@ -160,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.read_body()
         self.stub.requests.append((self.command, self.path))
         canned = self.stub.answers.get((self.command, parts.path))
+        if callable(canned):
+            return canned(self)
         if canned:
             return self.reply(*canned)
         for pattern, name in ROUTES:

@@ -35,13 +35,19 @@ class CodeStream:
         self, transport: Transport, sandbox: str, *, body: dict[str, Any] | None = None,
         execution_id: str | None = None, after: int = 0, follow: bool = True,
     ) -> None:  # fmt: skip
-        self.execution_id = execution_id
+        self._reading = _Reading(transport, sandbox, body, execution_id, after, follow)
+        # The generator knows nothing of this object: when nobody holds it any more, it is closed at once.
+        self._events = self._reading.events()
+
+    @property
+    def execution_id(self) -> str | None:
         """What `Sandbox.execution` finds it by; None until the code was accepted."""
-        self.seq = after
+        return self._reading.execution_id
+
+    @property
+    def seq(self) -> int:
         """The number of the last event that was read; give it to `Sandbox.execution` to go on in another program."""
-        self._transport, self._sandbox, self._body, self._follow = transport, sandbox, body, follow
-        self._ended = False
-        self._events = self._read()
+        return self._reading.seq
 
     def __iter__(self) -> CodeStream:
         return self
@@ -56,10 +62,7 @@ class CodeStream:
     def interrupt(self) -> None:
         """Interrupt the code, or take it out of the queue; the rest of its events can still be read. Nothing happens
         when it has ended."""
-        if self.execution_id is not None and not self._ended:
-            with contextlib.suppress(WrongStateError):
-                path = f"{self._sandbox}/executions/{wire.segment(self.execution_id)}/interrupt"
-                self._transport.ask("POST", path, json={}, seconds=INTERRUPT_SECONDS)
+        self._reading.interrupt()
 
     def result(
         self, *, on_stdout: bridge.TextCallback | None = None, on_stderr: bridge.TextCallback | None = None,
@@ -74,7 +77,25 @@ class CodeStream:
             self.close()
         return collector.execution()
 
-    def _read(self) -> Generator[CodeEvent, None]:
+
+class _Reading:
+    """Where a reader stands, and how it goes on."""
+
+    def __init__(
+        self, transport: Transport, sandbox: str, body: dict[str, Any] | None, execution_id: str | None,
+        after: int, follow: bool,
+    ) -> None:  # fmt: skip
+        self.execution_id, self.seq = execution_id, after
+        self._transport, self._sandbox, self._body, self._follow = transport, sandbox, body, follow
+        self._ended = False
+
+    def interrupt(self) -> None:
+        if self.execution_id is not None and not self._ended:
+            with contextlib.suppress(WrongStateError):
+                path = f"{self._sandbox}/executions/{wire.segment(self.execution_id)}/interrupt"
+                self._transport.ask("POST", path, json={}, seconds=INTERRUPT_SECONDS)
+
+    def events(self) -> Generator[CodeEvent, None]:
         try:
             with contextlib.closing(self._followed()) as events:
                 for event in events:
