@@ -33,6 +33,11 @@ def body(data: bytes, kind: type[T]) -> T:
         return _with_surrogates(data, kind, error)
 
 
+def fields(data: bytes) -> frozenset[str]:
+    """The names at the top of a JSON object that `body` has accepted."""
+    return frozenset(json.loads(data or b"{}"))
+
+
 def query(raw: bytes, kind: type[T]) -> T:
     """A query string as a `kind`: numbers and booleans from their text, a list from a repeated name."""
     many = _repeatable(kind)

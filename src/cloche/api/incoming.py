@@ -18,11 +18,12 @@ class ClientGone(Exception):
 
 class Incoming:
     """One request's receiving side. Only one of `chunks`, `read` and `gone` may be waited on at a time, and `gone`
-    waits by itself until the body has been taken."""
+    waits by itself until the body has been taken. `body` is what `read` has read."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._taken = asyncio.Event()
+        self.body = b""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces, at the pace of the one who takes them. Raises ClientGone."""
@@ -45,7 +46,8 @@ class Incoming:
             if size > limit_bytes:
                 raise InvalidError(f"the request body is larger than {limit_bytes} bytes", field="body")
             parts.append(chunk)
-        return b"".join(parts)
+        self.body = b"".join(parts)
+        return self.body
 
     def expect_nothing(self) -> None:
         """The request has no body that anybody wants: what comes is thrown away."""

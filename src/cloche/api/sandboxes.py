@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cloche.api import decode
 from cloche.api.endpoint import Call, Endpoint, Nothing
 from cloche.api.replies import Empty, Json, Reply
 from cloche.model.errors import InvalidError
@@ -63,7 +64,10 @@ async def create_sandbox(call: Call[Nothing, CreateSandbox]) -> Reply:
     asked = call.body
     check_env(asked.session.env)
     spec = SandboxSpec(**{field: getattr(asked, field) for field in SandboxSpec.__struct_fields__})
-    return Json(await call.services.sandboxes.create(spec, session_env=dict(asked.session.env)), status=201)
+    # a field that was given wins over the template's, also when it is given as it is by default
+    said = decode.fields(call.incoming.body) if spec.template else None
+    made = await call.services.sandboxes.create(spec, session_env=dict(asked.session.env), said=said)
+    return Json(made, status=201)
 
 
 async def find_sandboxes(call: Call[FindSandboxes, None]) -> Reply:
@@ -132,7 +136,7 @@ def _states(given: str | None) -> frozenset[State]:
 
 
 _ONE = "/v1/sandboxes/{ref}"
-_MAKES = ("already_exists", "unavailable_here", "no_space", "engine_failed", "limit_hit")
+_MAKES = ("not_found", "already_exists", "unavailable_here", "no_space", "engine_failed", "limit_hit")
 _MOVES = ("not_found", "wrong_state", "engine_failed", "sandbox_dead")
 
 ENDPOINTS = (

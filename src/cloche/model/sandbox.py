@@ -37,6 +37,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The body of `POST /v1/sandboxes`, and what is kept of it."""
 
     name: str | None = None
+    template: str | None = None
     image: str = "host"
     engine: str = "auto"
     isolation: Isolation | None = None
@@ -58,6 +59,8 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise InvalidError(f"name {self.name!r}: {NAME_RULE}", field="name")
         if self.name is not None and self.name.startswith("sb_"):
             raise InvalidError("a name may not look like an id (sb_…)", field="name")
+        if self.template is not None and not NAME.fullmatch(self.template):
+            raise InvalidError(f"template {self.template!r}: {NAME_RULE}", field="template")
         _check_labels(self.labels)
         check_env(self.env)
         for mount in self.mounts:
@@ -98,10 +101,12 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A store row: what is public, and what only the engine can read."""
+    """A store row: what is public, and what only the engine can read. `pool_key`: it waits in that pool for somebody
+    to ask for it, and is nobody's yet."""
 
     sandbox: Sandbox
     engine_state: dict[str, Any]
+    pool_key: str | None = None
 
 
 def check_env(env: dict[str, str]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cloche.engines.base import Capabilities, Engine
-from cloche.guest_api import GuestHealth
+from cloche.guest_api import Guest, GuestHealth
 from cloche.model.errors import GuestError, LimitUnenforceableError
 from cloche.model.ids import new_sandbox_id
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec, check_env
+from cloche.model.template import WarmContext
+from cloche.service import warming
 from cloche.service.core import Core
 from cloche.service.steps import Steps, to_the_end
 
@@ -15,24 +19,31 @@ LIMIT_NAMES = ("memory", "cpus", "pids", "disk", "open_files")
 CREATING: frozenset[State] = frozenset({"creating"})
 
 
-async def create(core: Core, spec: SandboxSpec, session_env: dict[str, str], project_id: str) -> SandboxRecord:
+async def create(
+    core: Core, spec: SandboxSpec, session_env: dict[str, str], project_id: str, contexts: Sequence[WarmContext] = ()
+) -> SandboxRecord:
     """All or nothing: whatever fails, or whoever cancels, nothing of the sandbox stays."""
     spec.check()
     check_env(session_env)
     engine = await core.engines.choose(spec.engine, spec.isolation)
-    record = _new_record(core, spec, engine, await engine.capabilities(), project_id)
-    sandbox_id = record.sandbox.id
+    record = new_record(core, spec, engine, await engine.capabilities(), project_id)
+    async with core.locks.hold(record.sandbox.id), undoing(core, "create", record.sandbox.id) as steps:
+        return await _make(core, engine, record, session_env, contexts, steps)
+
+
+def undoing(core: Core, operation: str, sandbox_id: str) -> Steps:
+    """Steps of a sandbox that is to be gone, row and all, when they fail; `failed` when even that does."""
 
     async def stuck() -> None:
         await core.store.transition(sandbox_id, frozenset({"creating", "running"}), "failed", reason="undo_failed")
 
-    async with core.locks.hold(sandbox_id), Steps("create", core.observer, stuck) as steps:
-        return await _make(core, engine, record, session_env, steps)
+    return Steps(operation, core.observer, stuck)
 
 
-def _new_record(
+def new_record(
     core: Core, spec: SandboxSpec, engine: Engine, capabilities: Capabilities, project_id: str
 ) -> SandboxRecord:
+    """The row of a sandbox to be made. Raises what the engine's plan raises, and LimitUnenforceableError."""
     now, sandbox_id = core.clock.now(), new_sandbox_id()
     # first, because an engine knows best why it cannot and what would help
     engine_state = engine.plan(sandbox_id, spec)
@@ -40,7 +51,7 @@ def _new_record(
     sandbox = Sandbox(
         id=sandbox_id, project_id=project_id, name=spec.name, state="creating", reason=None, engine=engine.name,
         isolation=capabilities.isolation, spec=spec, limits=spec.limits.resolved(), limits_unenforced=unenforced,
-        labels=spec.labels, created_at=now, started_at=None, expires_at=_expiry(spec, now), stopped_at=None,
+        labels=spec.labels, created_at=now, started_at=None, expires_at=expiry(spec, now), stopped_at=None,
     )  # fmt: skip
     return SandboxRecord(sandbox=sandbox, engine_state=engine_state)
 
@@ -56,13 +67,29 @@ def unenforced_limits(spec: SandboxSpec, capabilities: Capabilities) -> list[str
     return missing
 
 
-def _expiry(spec: SandboxSpec, now: float) -> float | None:
+def expiry(spec: SandboxSpec, now: float) -> float | None:
     return None if spec.ttl_seconds is None else now + spec.ttl_seconds
 
 
 async def _make(
-    core: Core, engine: Engine, record: SandboxRecord, session_env: dict[str, str], steps: Steps
-) -> SandboxRecord:
+    core: Core, engine: Engine, record: SandboxRecord, session_env: dict[str, str], contexts: Sequence[WarmContext],
+    steps: Steps,
+) -> SandboxRecord:  # fmt: skip
+    await build(core, engine, record, steps)
+    await _greet(core, record, session_env, steps)
+    if contexts:
+        await warming.warm(await core.guests.get(record), contexts)
+        await steps.reached("contexts_warmed")
+    event = core.event(record, "created", name=record.sandbox.name, engine=engine.name)
+    running = await core.store.transition(
+        record.sandbox.id, CREATING, "running", started_at=core.clock.now(), event=event
+    )
+    await steps.reached("committed")
+    return running
+
+
+async def build(core: Core, engine: Engine, record: SandboxRecord, steps: Steps) -> None:
+    """Row, directories and box, each with its undo."""
     sandbox_id, box = record.sandbox.id, core.boxes.box(record)
     steps.undo(lambda: core.store.delete(sandbox_id))
     await core.store.insert(record, core.intent(sandbox_id, "create", "row_written"))
@@ -74,24 +101,28 @@ async def _make(
     # a box that is made while it is taken away would be half of each
     await to_the_end(engine.create(box))
     await steps.reached("engine_created")
-    await _greet(core, record, session_env, steps)
-    event = core.event(record, "created", name=record.sandbox.name, engine=engine.name)
-    running = await core.store.transition(sandbox_id, CREATING, "running", started_at=core.clock.now(), event=event)
-    await steps.reached("committed")
-    return running
 
 
 async def _greet(core: Core, record: SandboxRecord, session_env: dict[str, str], steps: Steps) -> None:
-    sandbox = record.sandbox
-    steps.undo(lambda: core.guests.close(sandbox.id))
+    await meet(core, record, steps)
+    await configure(record.sandbox, await core.guests.get(record), session_env)
+    await steps.reached("guest_configured")
+
+
+async def meet(core: Core, record: SandboxRecord, steps: Steps) -> None:
+    """Open the way in, and see that it leads to the guest that was made."""
+    steps.undo(lambda: core.guests.close(record.sandbox.id))
     guest = await core.guests.get(record)
     require_identity(await guest.health(), record)
     await steps.reached("guest_answered")
+
+
+async def configure(sandbox: Sandbox, guest: Guest, session_env: dict[str, str]) -> None:
+    """What the guest gives to every process to come."""
     await guest.configure_session(
         sandbox.id, env=sandbox.spec.env, session_env=session_env, user=sandbox.spec.user,
         workdir=sandbox.spec.workdir, open_files=sandbox.limits.open_files, pids=sandbox.limits.pids,
     )  # fmt: skip
-    await steps.reached("guest_configured")
 
 
 def require_identity(health: GuestHealth, record: SandboxRecord) -> None:
@@ -106,7 +137,7 @@ async def start(core: Core, record: SandboxRecord, session_env: dict[str, str]) 
     The caller holds the lock."""
     check_env(session_env)
     before, engine = record.sandbox, core.boxes.engine(record)
-    expires_at = _expiry(before.spec, core.clock.now())
+    expires_at = expiry(before.spec, core.clock.now())
     intent = core.intent(before.id, "start", "row_written")
     record = await core.store.transition(
         before.id, frozenset({"stopped"}), "creating", intent=intent, reason=None, expires_at=expires_at

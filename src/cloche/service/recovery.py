@@ -66,6 +66,10 @@ def _implied(record: SandboxRecord) -> Operation | None:
 
 async def _settle(core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None) -> str | None:
     sandbox_id = record.sandbox.id
+    if record.pool_key is not None:
+        # it was nobody's; this node fills its own pools
+        await teardown.finish_remove(core, record, "node_died")
+        return f"{sandbox_id}: removed, it waited in a pool"
     match operation:
         case "create":
             await teardown.finish_remove(core, record, "node_died")

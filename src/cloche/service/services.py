@@ -10,11 +10,15 @@ from cloche.service.contexts import ContextService
 from cloche.service.core import Core
 from cloche.service.files import FileService
 from cloche.service.guests import Guests
+from cloche.service.pool import Pool, PoolSettings
 from cloche.service.ports import Engines, Observer
 from cloche.service.processes import ProcessService
 from cloche.service.reaper import Reaper
 from cloche.service.recovery import recover
 from cloche.service.sandboxes import SandboxService
+from cloche.service.statistics import Statistics
+from cloche.service.templates import TemplateService
+from cloche.service.watching import Watching
 from cloche.store.base import Store
 
 
@@ -22,14 +26,19 @@ class Services:
     """Call `recover` before the first request and `close` after the last; `close` leaves sandboxes running."""
 
     def __init__(
-        self, home: Path, store: Store, engines: Engines, clock: Clock | None = None, observer: Observer | None = None
-    ) -> None:
+        self, home: Path, store: Store, engines: Engines, clock: Clock | None = None, observer: Observer | None = None,
+        pool: PoolSettings | None = None,
+    ) -> None:  # fmt: skip
         self.home, self.store, self.engines, self.clock = home, store, engines, clock or SystemClock()
         self._core = Core(home, store, engines, self.clock, observer)
         self.guests: Guests = self._core.guests
         self.reaper = Reaper(self._core)
         access = Access(self._core, self.reaper)
-        self.sandboxes = SandboxService(self._core, self.reaper)
+        self.pool = Pool(self._core, pool or PoolSettings())
+        self.templates = TemplateService(self._core, self.pool.replan)
+        self.sandboxes = SandboxService(self._core, self.reaper, self.pool, self.templates)
+        self.watching = Watching(self._core)
+        self.statistics = Statistics(self._core, self.sandboxes.stats_of)
         self.processes = ProcessService(access)
         self.contexts = ContextService(access)
         self.files = FileService(access)
@@ -39,7 +48,9 @@ class Services:
         return await recover(self._core, self.reaper)
 
     async def close(self) -> None:
-        """Stop watching and give up channels. Sandboxes go on; the store is closed."""
+        """Stop watching and give up channels. Sandboxes go on, those in pools are removed; the store is closed."""
+        await self.pool.stop()
+        await self.pool.drain()
         await self.reaper.close()
         await self.guests.close_all()
         await self.store.close()

@@ -100,7 +100,9 @@ async def finish_remove(core: Core, record: SandboxRecord, reason: str) -> None:
     await core.reached("remove.engine_removed")
     await core.boxes.discard(sandbox_id)
     await core.reached("remove.directories_removed")
-    await core.store.delete(sandbox_id, core.event(record, "removed", reason=reason))
+    # what waited in a pool was never anybody's, and nobody is told of its end
+    event = None if record.pool_key else core.event(record, "removed", reason=reason)
+    await core.store.delete(sandbox_id, event)
     await core.reached("remove.committed")
 
 

@@ -20,6 +20,7 @@ from cloche.model.errors import (
     SandboxDeadError,
     UnavailableError,
 )
+from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
 STATE_VERSION = 1
@@ -56,7 +57,8 @@ class FakeEngine:
         return [Check(id="fake.memory", status="info", summary="in memory, isolates nothing: for tests only")]
 
     async def capabilities(self) -> Capabilities:
-        return Capabilities(isolation="none", pause=True, restart_keeps_disk=True, limits_enforced=ENFORCED)
+        return Capabilities(isolation="none", pause=True, restart_keeps_disk=True, limits_enforced=ENFORCED,
+                            late_limits=True)  # fmt: skip
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
         spec.check()
@@ -113,6 +115,14 @@ class FakeEngine:
     async def set_deadline(self, box: Box, deadline: float | None) -> None:
         self._fail("set_deadline")
         self._alive(box).set_deadline(deadline)
+
+    def fixed_limits(self, box: Box, limits: ResolvedLimits) -> list[str]:
+        return ["disk"] if limits.disk_mib != box.spec.limits.resolved().disk_mib else []
+
+    async def set_limits(self, box: Box, limits: ResolvedLimits) -> dict[str, Any]:
+        self._fail("set_limits")
+        self._alive(box)
+        return box.engine_state
 
     async def pause(self, box: Box) -> None:
         self._fail("pause")

@@ -47,6 +47,7 @@ class FakeGuest:
     def configure(self, setup: SessionSetup) -> None:
         self._session = setup
         self.sandbox_id = setup.sandbox_id
+        self._pids_limit = setup.pids or self._pids_limit
         if setup.workdir:
             self.files.find(setup.workdir).existing()
 

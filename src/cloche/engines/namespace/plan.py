@@ -21,6 +21,8 @@ STATE_VERSION = 1
 RANGE_FIRST, RANGE_SIZE, RANGE_SLOTS = 0x70000000, 65536, 4095
 DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes cloche …)"
 INODES_PER_MIB, MIN_INODES = 256, 16384
+#: what the launcher adds for the guest itself (limitProcesses in guest/internal/box/init.go)
+PIDS_HEADROOM = 256
 
 #: harmless devices of the host that are bound one by one
 DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
@@ -94,6 +96,17 @@ def enforced_limits(facts: Facts) -> frozenset[str]:
     return frozenset({"pids", "disk", "open_files"}) | (facts.cgroups.enforces() if facts.cgroups else frozenset())
 
 
+def fixed_limits(facts: Facts, old: ResolvedLimits, new: ResolvedLimits) -> list[str]:
+    """What was decided when the box was made: the size of its tmpfs, and how many processes its guest may ever
+    allow (the hard RLIMIT_NPROC); and what only a cgroup can hold where there is none."""
+    enforced = enforced_limits(facts)
+    values = {"memory": (old.memory_mib, new.memory_mib), "cpus": (old.cpus, new.cpus)}
+    fixed = [name for name, (was, wanted) in values.items() if was != wanted and name not in enforced]
+    if old.disk_mib != new.disk_mib:
+        fixed.append("disk")
+    return [*fixed, "pids"] if new.pids > old.pids + PIDS_HEADROOM else fixed
+
+
 def refuse_unenforceable(spec: SandboxSpec, enforced: frozenset[str]) -> None:
     missing = sorted(spec.limits.asked() - enforced)
     if missing:
@@ -125,7 +138,7 @@ def ids(facts: Facts) -> dict[str, Any]:
 def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any]:
     """The whole plan for one start. `restore`: the disk that an earlier stop kept."""
     limits = box.spec.limits.resolved()
-    hostname = box.spec.hostname or box.spec.name or box.sandbox_id.replace("_", "-")
+    hostname = box.spec.hostname or box.sandbox_id.replace("_", "-")
     root = host.root_filesystem(facts.host, box.sandbox_id, hostname[:63], tuple(box.spec.host_paths))
     state = box.engine_state
     return {
