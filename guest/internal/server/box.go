@@ -31,6 +31,7 @@ func (s *server) session(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Manager.SetSession(session); err != nil {
 		return err
 	}
+	s.contexts.SessionChanged()
 	return noContent(w)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"cloche/guest/internal/contexts"
 	"cloche/guest/internal/procs"
 	"cloche/guest/internal/reaper"
 	"cloche/guest/internal/wire"
@@ -34,6 +35,7 @@ type Config struct {
 
 type server struct {
 	Config
+	contexts *contexts.Manager
 }
 
 // handler is a route that may refuse. What it returns is sent unless it has begun to answer.
@@ -41,9 +43,9 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // New returns the server; it serves on any listener.
 func New(config Config) *http.Server {
-	s := &server{config}
+	s := &server{config, contexts.NewManager(config.Manager)}
 	mux := http.NewServeMux()
-	for _, routes := range []map[string]handler{s.boxRoutes(), s.processRoutes(), s.fileRoutes()} {
+	for _, routes := range []map[string]handler{s.boxRoutes(), s.processRoutes(), s.fileRoutes(), s.contextRoutes()} {
 		for pattern, route := range routes {
 			mux.Handle(pattern, route)
 		}

@@ -38,6 +38,7 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 var statuses = map[string]int{
 	"invalid": 422, "not_found": 404, "already_exists": 409, "wrong_state": 409, "permission_denied": 403,
 	"no_space": 507, "needs_subuid": 501, "unavailable_here": 501, "limit_hit": 429,
+	"interpreter_missing": 501,
 }
 
 // Status is the HTTP status of the error's code.
