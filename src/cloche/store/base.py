@@ -13,7 +13,6 @@ from cloche.model.events import Event, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
 
-from cloche.model.template import Template
 Operation = Literal["create", "start", "stop", "remove"]
 #: newest events kept of one sandbox, and of all
 EVENTS_PER_SANDBOX = 500
@@ -83,11 +82,6 @@ class Store(Protocol):
         state to rest in (RESTING). Raises NotFoundError or WrongStateError, and then changes nothing."""
 
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
-    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
-        """Compare and set: a running row of that pool becomes `record`, which has its id and is in no pool. Raises
-        NotFoundError, WrongStateError when it does not run or is no member (any more), AlreadyExistsError when the name
-        is taken, and then changes nothing."""
-
         """Remove the row and its intents; False when there was none. Events stay."""
 
     async def intents(self) -> list[Intent]:
@@ -101,26 +95,6 @@ class Store(Protocol):
     async def add_audit(self, line: AuditLine) -> None: ...
 
     async def audit(self, limit: int = 1000) -> list[AuditLine]: ...
-    async def history(self, project_id: str, query: EventQuery) -> EventPage:
-        """Events of a project, page by page."""
-
-    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
-        """The `after` with which `history` begins at the newest `count` that match; never below `query.after`."""
-
-    def on_event(self, listener: Callable[[], None] | None) -> None:
-        """Called on the event loop, from which this is called, soon after each write of an event."""
-
-    async def put_template(self, template: Template) -> bool:
-        """Write or replace; of a template that is replaced `created_at` stays. True when it is new."""
-
-    async def template(self, project_id: str, name: str) -> Template | None: ...
-
-    async def templates(self, project_id: str | None) -> list[Template]:
-        """By name. None: of every project."""
-
-    async def delete_template(self, project_id: str, name: str) -> bool:
-        """False when there was none."""
-
 
     async def close(self) -> None: ...
 
@@ -134,9 +108,4 @@ def name_taken(record: SandboxRecord) -> AlreadyExistsError:
 def wrong_state(record: SandboxRecord, from_states: frozenset[State]) -> WrongStateError:
     sandbox = record.sandbox
     wanted = " or ".join(sorted(from_states))
-def not_waiting(record: SandboxRecord, pool_key: str) -> WrongStateError:
-    sandbox = record.sandbox
-    return WrongStateError(f"sandbox {sandbox.id} does not wait in pool {pool_key}", state=sandbox.state)
-
-
     return WrongStateError(f"sandbox {sandbox.id} is {sandbox.state}, not {wanted}", state=sandbox.state)

@@ -12,7 +12,6 @@ from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord
 from cloche.store.base import (
-from cloche.model.template import Template
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
     MAX_CANDIDATES,
@@ -22,7 +21,6 @@ from cloche.model.template import Template
     Intent,
     name_taken,
     wrong_state,
-    not_waiting,
 )
 
 
@@ -35,7 +33,6 @@ class MemoryStore:
         self._events: list[Event] = []
         self._audit: list[AuditLine] = []
         self._per_sandbox, self._total = events_per_sandbox, events_total
-        self._templates: dict[tuple[str, str], Template] = {}
 
     async def insert(self, record: SandboxRecord, intent: Intent) -> None:
         if record.sandbox.id in self._records or self._named(record.sandbox):
@@ -87,19 +84,6 @@ class MemoryStore:
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         gone = self._records.pop(sandbox_id, None) is not None
         self._forget_intents(sandbox_id)
-    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
-        sandbox_id = record.sandbox.id
-        before = self._records.get(sandbox_id)
-        if before is None:
-            raise NotFoundError(f"there is no sandbox {sandbox_id}")
-        if before.pool_key != pool_key or before.sandbox.state != "running":
-            raise not_waiting(before, pool_key)
-        if self._named(record.sandbox):
-            raise name_taken(record)
-        self._records[sandbox_id] = record
-        self._add(event)
-        return record
-
         if gone and event is not None:
             self._add(event)
         return gone
@@ -143,20 +127,3 @@ def _matches(sandbox: Sandbox, query: SandboxQuery) -> bool:
 
 def _labelled(sandbox: Sandbox, key: str, value: str | None) -> bool:
     return key in sandbox.labels and value in (None, sandbox.labels[key])
-    async def put_template(self, template: Template) -> bool:
-        key = (template.project_id, template.name)
-        before = self._templates.get(key)
-        created_at = template.created_at if before is None else before.created_at
-        self._templates[key] = msgspec.structs.replace(template, created_at=created_at)
-        return before is None
-
-    async def template(self, project_id: str, name: str) -> Template | None:
-        return self._templates.get((project_id, name))
-
-    async def templates(self, project_id: str | None) -> list[Template]:
-        found = sorted(self._templates.items())
-        return [template for (project, _), template in found if project_id in (None, project)]
-
-    async def delete_template(self, project_id: str, name: str) -> bool:
-        return self._templates.pop((project_id, name), None) is not None
-

@@ -14,8 +14,7 @@ from cloche.model.errors import ClocheError, InvalidError, NoSpaceError
 from cloche.model.events import Event, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
-from cloche.model.template import Template
-from cloche.store import rows, statements, template_rows
+from cloche.store import rows, statements
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
@@ -81,10 +80,6 @@ class SqliteStore:
     async def intents(self) -> list[Intent]:
         return await self._read(statements.intents)
 
-    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
-        await self._write(self._claim, pool_key, record, event)
-        return record
-
     async def add_event(self, event: Event) -> None:
         await self._write(self._add_event, event)
 
@@ -97,27 +92,6 @@ class SqliteStore:
 
     async def audit(self, limit: int = 1000) -> list[AuditLine]:
         return await self._read(statements.audit, limit)
-    async def history(self, project_id: str, query: EventQuery) -> EventPage:
-        return await self._read(self._history, project_id, query)
-
-    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
-        return await self._read(statements.before_newest, project_id, query, count)
-
-    def on_event(self, listener: Callable[[], None] | None) -> None:
-        self._listener = None if listener is None else (asyncio.get_running_loop(), listener)
-
-    async def put_template(self, template: Template) -> bool:
-        return await self._write(template_rows.put, template)
-
-    async def template(self, project_id: str, name: str) -> Template | None:
-        return await self._read(template_rows.get, project_id, name)
-
-    async def templates(self, project_id: str | None) -> list[Template]:
-        return await self._read(template_rows.select, project_id)
-
-    async def delete_template(self, project_id: str, name: str) -> bool:
-        return await self._write(template_rows.delete, project_id, name)
-
 
     async def close(self) -> None:
         await self._submit(self._connection.close)
@@ -137,10 +111,6 @@ class SqliteStore:
         if gone and event is not None:
             self._add_event(db, event)
         return gone
-
-    def _claim(self, db: sqlite3.Connection, pool_key: str, record: SandboxRecord, event: Event) -> None:
-        statements.claim(db, pool_key, record)
-        self._add_event(db, event)
 
     def _add_event(self, db: sqlite3.Connection, event: Event) -> None:
         statements.record_event(db, event)
