@@ -2,7 +2,9 @@
 
 import pytest
 
-pytest.register_assert_rewrite("cloche.engines.conformance", "cloche.engines.bench")
+pytest.register_assert_rewrite(
+    "cloche.engines.conformance", "cloche.engines.conformance_contexts", "cloche.engines.bench"
+)
 
 from cloche.engines.conformance import pytest_addoption  # noqa: E402
 

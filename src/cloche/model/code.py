@@ -16,7 +16,7 @@ Language = Literal["python", "javascript", "bash"]
 LANGUAGES: tuple[Language, ...] = ("python", "javascript", "bash")
 ContextState = Literal["starting", "idle", "busy", "ended"]
 #: `died`: the interpreter ended by itself; `limit`: a limit ended it; `removed`, `restarted`: somebody asked
-ContextEnd = Literal["died", "limit", "removed", "timeout"]
+ContextEnd = Literal["died", "limit", "removed", "restarted", "timeout"]
 ExecutionStatus = Literal["ok", "error", "interrupted", "timeout", "context_ended"]
 OnDisconnect = Literal["keep", "interrupt"]
 ResultKind = Literal["value", "display"]
