@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from cloche.channel.base import Channel
+from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import Isolation, SandboxSpec
 
 GuestStatus = Literal["running", "paused", "exited", "gone"]
@@ -35,6 +36,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     survives_node: bool = False
     limits_enforced: frozenset[str] = frozenset()
     """Of "memory", "cpus", "pids", "disk", "open_files"."""
+    late_limits: bool = False
+    """`fixed_limits` and `set_limits` are there: limits of a box that runs can be changed."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +115,15 @@ class Engine(Protocol):
 
     async def set_deadline(self, box: Box, deadline: float | None) -> None:
         """Kill the box at this UTC time even when no node lives."""
+
+    def fixed_limits(self, box: Box, limits: ResolvedLimits) -> list[str]:
+        """Of the limits in which `limits` are not those of the box's spec: the names of those that cannot be changed
+        while it runs. `open_files` is the guest's and never among them. Only where `capabilities.late_limits`."""
+
+    async def set_limits(self, box: Box, limits: ResolvedLimits) -> dict[str, Any]:
+        """Hold a box that runs to these limits from now on; returns the `engine_state` that it has with them. Only
+        where `capabilities.late_limits`, and for what `fixed_limits` does not name. Raises EngineError; the box may
+        then be between its old limits and the new ones."""
 
     async def pause(self, box: Box) -> None:
         """Freeze every process. Raises UnavailableError where `capabilities.pause` is false."""

@@ -16,8 +16,10 @@ from cloche.model.lifecycle import LIVING, State, require
 from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec
 from cloche.service import bringup, teardown
 from cloche.service.core import Core
+from cloche.service.pool import Pool
 from cloche.service.reaper import Reaper
 from cloche.service.steps import to_the_end
+from cloche.service.templates import TemplateService
 
 MAX_TTL_SECONDS = 366 * 86400
 MAX_GRACE_SECONDS = 3600
@@ -27,15 +29,23 @@ class SandboxService:
     """`ref` is an id, a name, or a unique prefix of an id (at least 4 characters after `sb_`).
     All raise NotFoundError for an unknown `ref` and InvalidError for an ambiguous one."""
 
-    def __init__(self, core: Core, reaper: Reaper) -> None:
+    def __init__(self, core: Core, reaper: Reaper, pool: Pool, templates: TemplateService) -> None:
         self._core = core
         self._reaper = reaper
+        self._pool = pool
+        self._templates = templates
 
     async def create(
-        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT
-    ) -> Sandbox:
-        """A running sandbox. `session_env` is for this start only and never stored."""
-        record = await bringup.create(self._core, spec, session_env or {}, project_id)
+        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT,
+        said: frozenset[str] | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """A running sandbox. `session_env` is for this start only and never stored. `said`: the fields of a spec with a
+        template that were given and so win over it; None: those that are not as they are by default."""
+        spec, contexts = await self._templates.resolve(spec, said, project_id)
+        record = await self._pool.claim(spec, session_env or {}, project_id, contexts)
+        if record is None:
+            with self._pool.creating():
+                record = await bringup.create(self._core, spec, session_env or {}, project_id, contexts)
         self._reaper.watch(record)
         return record.sandbox
 

@@ -12,6 +12,7 @@ from cloche.model.errors import AlreadyExistsError, WrongStateError
 from cloche.model.events import Event, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
+from cloche.model.template import Template
 
 Operation = Literal["create", "start", "stop", "remove"]
 #: newest events kept of one sandbox, and of all
@@ -81,6 +82,11 @@ class Store(Protocol):
         """Compare and set. `intent` is written with it; without one, the sandbox's intents are cleared when `to` is a
         state to rest in (RESTING). Raises NotFoundError or WrongStateError, and then changes nothing."""
 
+    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
+        """Compare and set: a running row of that pool becomes `record`, which has its id and is in no pool. Raises
+        NotFoundError, WrongStateError when it does not run or is no member (any more), AlreadyExistsError when the name
+        is taken, and then changes nothing."""
+
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         """Remove the row and its intents; False when there was none. Events stay."""
 
@@ -91,6 +97,26 @@ class Store(Protocol):
 
     async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
         """The newest `limit`, oldest first."""
+
+    async def history(self, project_id: str, query: EventQuery) -> EventPage:
+        """Events of a project, page by page."""
+
+    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
+        """The `after` with which `history` begins at the newest `count` that match; never below `query.after`."""
+
+    def on_event(self, listener: Callable[[], None] | None) -> None:
+        """Called on the event loop, from which this is called, soon after each write of an event."""
+
+    async def put_template(self, template: Template) -> bool:
+        """Write or replace; of a template that is replaced `created_at` stays. True when it is new."""
+
+    async def template(self, project_id: str, name: str) -> Template | None: ...
+
+    async def templates(self, project_id: str | None) -> list[Template]:
+        """By name. None: of every project."""
+
+    async def delete_template(self, project_id: str, name: str) -> bool:
+        """False when there was none."""
 
     async def add_audit(self, line: AuditLine) -> None: ...
 
@@ -103,6 +129,11 @@ def name_taken(record: SandboxRecord) -> AlreadyExistsError:
     name = record.sandbox.name
     remedy = f"take another name, or: cloche rm -f {name}"
     return AlreadyExistsError(f"a sandbox named {name!r} exists already", remedy=remedy, name=name)
+
+
+def not_waiting(record: SandboxRecord, pool_key: str) -> WrongStateError:
+    sandbox = record.sandbox
+    return WrongStateError(f"sandbox {sandbox.id} does not wait in pool {pool_key}", state=sandbox.state)
 
 
 def wrong_state(record: SandboxRecord, from_states: frozenset[State]) -> WrongStateError:

@@ -11,6 +11,7 @@ from cloche.model.events import Event, SandboxQuery
 from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord
+from cloche.model.template import Template
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
@@ -20,6 +21,7 @@ from cloche.store.base import (
     Changes,
     Intent,
     name_taken,
+    not_waiting,
     wrong_state,
 )
 
@@ -32,6 +34,7 @@ class MemoryStore:
         self._intents: list[Intent] = []
         self._events: list[Event] = []
         self._audit: list[AuditLine] = []
+        self._templates: dict[tuple[str, str], Template] = {}
         self._per_sandbox, self._total = events_per_sandbox, events_total
 
     async def insert(self, record: SandboxRecord, intent: Intent) -> None:
@@ -81,6 +84,19 @@ class MemoryStore:
             self._add(event)
         return after
 
+    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
+        sandbox_id = record.sandbox.id
+        before = self._records.get(sandbox_id)
+        if before is None:
+            raise NotFoundError(f"there is no sandbox {sandbox_id}")
+        if before.pool_key != pool_key or before.sandbox.state != "running":
+            raise not_waiting(before, pool_key)
+        if self._named(record.sandbox):
+            raise name_taken(record)
+        self._records[sandbox_id] = record
+        self._add(event)
+        return record
+
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         gone = self._records.pop(sandbox_id, None) is not None
         self._forget_intents(sandbox_id)
@@ -105,6 +121,23 @@ class MemoryStore:
 
     async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
         return [event for event in self._events if event.sandbox_id == sandbox_id][-limit:]
+
+    async def put_template(self, template: Template) -> bool:
+        key = (template.project_id, template.name)
+        before = self._templates.get(key)
+        created_at = template.created_at if before is None else before.created_at
+        self._templates[key] = msgspec.structs.replace(template, created_at=created_at)
+        return before is None
+
+    async def template(self, project_id: str, name: str) -> Template | None:
+        return self._templates.get((project_id, name))
+
+    async def templates(self, project_id: str | None) -> list[Template]:
+        found = sorted(self._templates.items())
+        return [template for (project, _), template in found if project_id in (None, project)]
+
+    async def delete_template(self, project_id: str, name: str) -> bool:
+        return self._templates.pop((project_id, name), None) is not None
 
     async def add_audit(self, line: AuditLine) -> None:
         self._audit.append(line)

@@ -16,7 +16,7 @@ from cloche.store.base import AuditLine, Intent
 COLUMNS = (
     "id", "project_id", "name", "state", "reason", "engine", "isolation", "spec", "limits", "limits_unenforced",
     "labels", "engine_state", "created_at", "started_at", "expires_at", "idle_timeout_seconds", "stopped_at",
-    "exit_code",
+    "exit_code", "pool_key",
 )  # fmt: skip
 _PLAIN = (
     "id", "project_id", "name", "state", "reason", "engine", "isolation", "created_at", "started_at", "expires_at",
@@ -39,6 +39,7 @@ def of_record(record: SandboxRecord) -> dict[str, Any]:
         "labels": to_json(sandbox.labels),
         "engine_state": to_json(record.engine_state),
         "idle_timeout_seconds": sandbox.spec.idle_timeout_seconds,
+        "pool_key": record.pool_key,
     }
 
 
@@ -51,7 +52,8 @@ def to_record(row: sqlite3.Row) -> SandboxRecord:
         labels=text.decode(row["labels"].encode(), dict[str, str]),
         **fields,
     )
-    return SandboxRecord(sandbox=sandbox, engine_state=text.decode(row["engine_state"].encode(), dict[str, Any]))
+    engine_state = text.decode(row["engine_state"].encode(), dict[str, Any])
+    return SandboxRecord(sandbox=sandbox, engine_state=engine_state, pool_key=row["pool_key"])
 
 
 def of_event(event: Event) -> dict[str, Any]:

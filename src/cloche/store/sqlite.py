@@ -14,7 +14,8 @@ from cloche.model.errors import ClocheError, InvalidError, NoSpaceError
 from cloche.model.events import Event, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
-from cloche.store import rows, statements
+from cloche.model.template import Template
+from cloche.store import rows, statements, template_rows
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
@@ -74,6 +75,10 @@ class SqliteStore:
     ) -> SandboxRecord:  # fmt: skip
         return await self._write(self._transition, sandbox_id, from_states, to, intent, event, {**changes})
 
+    async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
+        await self._write(self._claim, pool_key, record, event)
+        return record
+
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         return await self._write(self._delete, sandbox_id, event)
 
@@ -85,6 +90,27 @@ class SqliteStore:
 
     async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
         return await self._read(statements.events, sandbox_id, limit)
+
+    async def history(self, project_id: str, query: EventQuery) -> EventPage:
+        return await self._read(self._history, project_id, query)
+
+    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
+        return await self._read(statements.before_newest, project_id, query, count)
+
+    def on_event(self, listener: Callable[[], None] | None) -> None:
+        self._listener = None if listener is None else (asyncio.get_running_loop(), listener)
+
+    async def put_template(self, template: Template) -> bool:
+        return await self._write(template_rows.put, template)
+
+    async def template(self, project_id: str, name: str) -> Template | None:
+        return await self._read(template_rows.get, project_id, name)
+
+    async def templates(self, project_id: str | None) -> list[Template]:
+        return await self._read(template_rows.select, project_id)
+
+    async def delete_template(self, project_id: str, name: str) -> bool:
+        return await self._write(template_rows.delete, project_id, name)
 
     async def add_audit(self, line: AuditLine) -> None:
         fields = rows.of_audit(line)
@@ -105,6 +131,10 @@ class SqliteStore:
         if event is not None:
             self._add_event(db, event)
         return moved
+
+    def _claim(self, db: sqlite3.Connection, pool_key: str, record: SandboxRecord, event: Event) -> None:
+        statements.claim(db, pool_key, record)
+        self._add_event(db, event)
 
     def _delete(self, db: sqlite3.Connection, sandbox_id: str, event: Event | None) -> bool:
         gone = statements.delete(db, sandbox_id)

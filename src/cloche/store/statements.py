@@ -10,7 +10,7 @@ from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
 from cloche.store import rows
-from cloche.store.base import MAX_CANDIDATES, RESTING, AuditLine, Intent, name_taken, wrong_state
+from cloche.store.base import MAX_CANDIDATES, RESTING, AuditLine, Intent, name_taken, not_waiting, wrong_state
 
 
 def insert(db: sqlite3.Connection, record: SandboxRecord, intent: Intent) -> None:
@@ -83,6 +83,21 @@ def transition(
     after = get(db, sandbox_id)
     assert after is not None
     return after
+
+
+def claim(db: sqlite3.Connection, pool_key: str, record: SandboxRecord) -> None:
+    fields = rows.of_record(record)
+    sets = ", ".join(f"{column} = :{column}" for column in fields)
+    waiting = f"UPDATE sandboxes SET {sets} WHERE id = :id AND pool_key = :was AND state = 'running'"  # noqa: S608
+    try:
+        claimed = db.execute(waiting, {**fields, "was": pool_key}).rowcount > 0
+    except sqlite3.IntegrityError as error:
+        raise name_taken(record) from error
+    if not claimed:
+        before = get(db, record.sandbox.id)
+        if before is None:
+            raise NotFoundError(f"there is no sandbox {record.sandbox.id}")
+        raise not_waiting(before, pool_key)
 
 
 def delete(db: sqlite3.Connection, sandbox_id: str) -> bool:

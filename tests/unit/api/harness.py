@@ -78,7 +78,9 @@ class OneSandbox:
         self._known(ref)
         yield self._guest
 
-    async def create(self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None) -> Sandbox:
+    async def create(
+        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, said: frozenset[str] | None = None
+    ) -> Sandbox:
         spec.check()
         self.created.append((spec, session_env))
         return self._known("box")

@@ -122,6 +122,32 @@ def groups(
     }
 
 
+def rewrite(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """Write the limits in which `new` differs from `old`, both the plan's `cgroups` of one box. Raises OSError, when a
+    box uses more than it may have, for one."""
+    before = {(group["dir"], file): value for group in old for file, value in group["writes"]}
+    for group in new:
+        changed = [write for write in group["writes"] if before.get((group["dir"], write[0])) != write[1]]
+        _write_all(group["dir"], changed, group["optional"])
+
+
+def _write_all(directory: str, writes: list[list[str]], optional: list[str]) -> None:
+    try:
+        _write_in_order(directory, writes, optional)
+    except OSError:
+        # version 1 has two limits on memory of which one is never above the other: up and down need other orders
+        _write_in_order(directory, writes[::-1], optional)
+
+
+def _write_in_order(directory: str, writes: list[list[str]], optional: list[str]) -> None:
+    for file, value in writes:
+        try:
+            Path(directory, file).write_text(value)
+        except FileNotFoundError:
+            if file not in optional:
+                raise
+
+
 def _v1_writes(limits: ResolvedLimits, pids: int) -> dict[str, list[list[str]]]:
     quota = int(limits.cpus * CPU_PERIOD_MICROSECONDS)
     memory = str(limits.memory_mib << 20)

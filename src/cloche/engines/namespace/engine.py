@@ -14,6 +14,7 @@ from cloche.channel.unix import UnixChannel
 from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
 from cloche.engines.namespace import cgroups, checks, facts, plan, supervisor
 from cloche.model.errors import EngineError, SandboxDeadError, UnavailableError
+from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
 
@@ -44,6 +45,7 @@ class NamespaceEngine:
             mounts=True,
             survives_node=True,
             limits_enforced=plan.enforced_limits(self.facts),
+            late_limits=True,
         )
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
@@ -101,6 +103,21 @@ class NamespaceEngine:
         reply = await supervisor.ask(Path(box.run_dir), {"op": "deadline", "deadline": deadline or 0})
         if reply is None:
             raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
+
+    def fixed_limits(self, box: Box, limits: ResolvedLimits) -> list[str]:
+        return plan.fixed_limits(self.facts, box.spec.limits.resolved(), limits)
+
+    async def set_limits(self, box: Box, limits: ResolvedLimits) -> dict[str, Any]:
+        layout = self.facts.cgroups
+        if layout is None:
+            return box.engine_state
+        groups = cgroups.groups(layout, self.tag, box.sandbox_id, limits)
+        try:
+            # a few writes into files of the kernel: a thread would cost more
+            cgroups.rewrite(box.engine_state.get("cgroups", []), groups["cgroups"])
+        except OSError as error:
+            raise EngineError(f"the limits cannot be changed: {error}", stage="limits") from error
+        return {**box.engine_state, **groups}
 
     async def pause(self, box: Box) -> None:
         await self._freeze(box, "freeze")
