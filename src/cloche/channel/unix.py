@@ -142,7 +142,7 @@ async def _connect(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        with _address(path) as address:
+        with address_of(path) as address:
             await _connect_to(sock, address)
     except BaseException:
         sock.close()
@@ -170,7 +170,7 @@ def _connect_blocking(sock: socket.socket, address: str) -> None:
 
 
 @contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
+def address_of(path: Path) -> Iterator[str]:
     """An address that fits: a long path is reached through a descriptor of its directory."""
     if len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES:
         yield str(path)

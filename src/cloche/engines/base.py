@@ -82,6 +82,8 @@ class BoxUsage(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int | None = None
     disk_limit_bytes: int | None = None
     out_of_memory_kills: int | None = None
+    processes: int | None = None
+    """Of the sandbox, without the guest."""
 
 
 class Engine(Protocol):

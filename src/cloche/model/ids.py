@@ -9,6 +9,7 @@ import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SANDBOX_ID = re.compile(r"sb_[0-7][0-9a-hjkmnp-tv-z]{25}")
+EVENT_ID = re.compile(r"ev_[0-7][0-9a-hjkmnp-tv-z]{25}")
 #: characters after `sb_` below which a prefix is not accepted as a reference
 MIN_PREFIX = 4
 _RANDOM_BITS = 80
@@ -49,6 +50,19 @@ def new_event_id() -> str:
 
 def new_intent_id() -> str:
     return "in_" + _MAKER.next(time.time_ns() // 1_000_000)
+
+
+def following(event_id: str) -> str:
+    """The id right above this one, for an event that comes later although its clock says otherwise."""
+    kind, _, text = event_id.rpartition("_")
+    value = 0
+    for letter in text:
+        value = value << 5 | _ALPHABET.index(letter)
+    return f"{kind}_{encode(value + 1)}"
+
+
+def is_event_id(text: str) -> bool:
+    return EVENT_ID.fullmatch(text) is not None
 
 
 def is_sandbox_id(text: str) -> bool:

@@ -134,12 +134,17 @@ class SandboxService:
         await self._locked(project_id, ref, run)
 
     async def stats(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> SandboxStats:
-        record = await self._core.resolve(project_id, ref)
+        return await self.stats_of(await self._core.resolve(project_id, ref))
+
+    async def stats_of(self, record: SandboxRecord) -> SandboxStats:
+        """The guest is asked only for what the engine cannot tell: it is the slower of the two, and may hang."""
         sandbox = record.sandbox
         if sandbox.state not in LIVING:
             return SandboxStats(time=self._core.clock.now(), pids_limit=sandbox.limits.pids)
         usage = await self._core.boxes.engine(record).usage(self._core.boxes.box(record))
-        return _stats(self._core.clock.now(), sandbox, usage, await self._guest_stats(record))
+        known = (usage.memory_bytes, usage.disk_bytes, usage.processes)
+        guest = await self._guest_stats(record) if None in known else None
+        return _stats(self._core.clock.now(), sandbox, usage, guest)
 
     async def events(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> list[Event]:
         """Oldest first; also of a removed sandbox when `ref` is its whole id."""
@@ -212,7 +217,7 @@ def _stats(now: float, sandbox: Sandbox, usage: BoxUsage, guest: GuestStats | No
         memory_bytes=_first(usage.memory_bytes, inside.memory_bytes), memory_limit_bytes=usage.memory_limit_bytes,
         pids=usage.pids, pids_limit=sandbox.limits.pids, disk_bytes=_first(usage.disk_bytes, inside.disk_bytes),
         disk_limit_bytes=_first(usage.disk_limit_bytes, inside.disk_limit_bytes),
-        processes=None if guest is None else guest.processes,
+        processes=_first(usage.processes, None if guest is None else guest.processes),
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class Services:
 
     async def recover(self) -> list[str]:
         """Adopt what still runs, undo or finish what a crash left; one line for each thing done."""
+        self.watching.begin()
         return await recover(self._core, self.reaper)
 
     async def close(self) -> None:

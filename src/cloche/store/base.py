@@ -4,12 +4,13 @@ Every method is one transaction: all of it holds, or none."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 
 from cloche.model.errors import AlreadyExistsError, WrongStateError
-from cloche.model.events import Event, SandboxQuery
+from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
 from cloche.model.template import Template
@@ -93,7 +94,9 @@ class Store(Protocol):
     async def intents(self) -> list[Intent]:
         """Oldest first."""
 
-    async def add_event(self, event: Event) -> None: ...
+    async def add_event(self, event: Event) -> None:
+        """An id that is not above all before it is replaced by one that is: ids are in the order of the writes, also
+        after the clock was set back, so whoever has read up to an id has missed nothing."""
 
     async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
         """The newest `limit`, oldest first."""

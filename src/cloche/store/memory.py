@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Unpack
 
 import msgspec
 
 from cloche.model.errors import NotFoundError
-from cloche.model.events import Event, SandboxQuery
-from cloche.model.ids import is_id_prefix
+from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
+from cloche.model.ids import following, is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord
 from cloche.model.template import Template
@@ -36,6 +37,8 @@ class MemoryStore:
         self._audit: list[AuditLine] = []
         self._templates: dict[tuple[str, str], Template] = {}
         self._per_sandbox, self._total = events_per_sandbox, events_total
+        self._pruned = ""
+        self._listener: Callable[[], None] | None = None
 
     async def insert(self, record: SandboxRecord, intent: Intent) -> None:
         if record.sandbox.id in self._records or self._named(record.sandbox):
@@ -114,10 +117,37 @@ class MemoryStore:
         self._add(event)
 
     def _add(self, event: Event) -> None:
-        events = sorted([*self._events, event], key=lambda known: known.id)
+        newest = self._newest()
+        if event.id <= newest:
+            event = msgspec.structs.replace(event, id=following(newest))
+        events = [*self._events, event]
         mine = [known.id for known in events if known.sandbox_id == event.sandbox_id]
         dropped = set(mine[: -self._per_sandbox])
         self._events = [known for known in events if known.id not in dropped][-self._total :]
+        kept = {known.id for known in self._events}
+        self._pruned = max([self._pruned, *(known.id for known in events if known.id not in kept)])
+        if self._listener is not None:
+            self._listener()
+
+    def _newest(self) -> str:
+        return self._events[-1].id if self._events else ""
+
+    async def history(self, project_id: str, query: EventQuery) -> EventPage:
+        found = self._found(project_id, query)
+        page, more = found[: query.limit], len(found) > query.limit
+        cursor = page[-1].id if more else max(self._newest(), query.after)
+        lost = bool(query.after) and self._pruned > query.after
+        return EventPage(events=page, cursor=cursor, more=more, lost=lost)
+
+    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
+        found = self._found(project_id, query)
+        return found[-count - 1].id if len(found) > count else query.after
+
+    def on_event(self, listener: Callable[[], None] | None) -> None:
+        self._listener = listener
+
+    def _found(self, project_id: str, query: EventQuery) -> list[Event]:
+        return [event for event in self._events if event.project_id == project_id and _wanted(event, query)]
 
     async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
         return [event for event in self._events if event.sandbox_id == sandbox_id][-limit:]
@@ -155,6 +185,15 @@ def _matches(sandbox: Sandbox, query: SandboxQuery) -> bool:
         and query.name in (None, sandbox.name)
         and (not query.states or sandbox.state in query.states)
         and all(_labelled(sandbox, key, value) for key, value in query.labels.items())
+    )
+
+
+def _wanted(event: Event, query: EventQuery) -> bool:
+    return (
+        event.id > query.after
+        and query.sandbox_id in (None, event.sandbox_id)
+        and (not query.kinds or event.kind in query.kinds)
+        and (query.since is None or event.at >= query.since)
     )
 
 

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
+import msgspec
+
 from cloche.model.errors import ClocheError, InvalidError, NoSpaceError
-from cloche.model.events import Event, SandboxQuery
+from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
+from cloche.model.ids import following
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
 from cloche.model.template import Template
@@ -45,6 +48,9 @@ class SqliteStore:
         self._thread = thread
         self._per_sandbox, self._total = events_per_sandbox, events_total
         self._until_prune = 0
+        self._newest: str | None = None
+        self._pruned = ""
+        self._listener: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
 
     @classmethod
     async def open(cls, path: Path, **bounds: int) -> Self:
@@ -143,16 +149,33 @@ class SqliteStore:
         return gone
 
     def _add_event(self, db: sqlite3.Connection, event: Event) -> None:
+        newest = self._newest if self._newest is not None else statements.newest_event(db)
+        event = event if event.id > newest else msgspec.structs.replace(event, id=following(newest))
         statements.record_event(db, event)
-        newest = "SELECT id FROM events WHERE sandbox_id = :sandbox ORDER BY id DESC LIMIT 1 OFFSET :keep"
-        db.execute(f"DELETE FROM events WHERE sandbox_id = :sandbox AND id <= ({newest})",  # noqa: S608
-                   {"sandbox": event.sandbox_id, "keep": self._per_sandbox})  # fmt: skip
+        # also when this is rolled back: an id may be skipped and never come twice
+        self._newest = event.id
+        self._prune(db, "sandbox_id = :sandbox", {"sandbox": event.sandbox_id, "keep": self._per_sandbox})
         self._until_prune -= 1
         if self._until_prune < 0:
             # finding the oldest to keep walks over all that are kept: not for every event
             self._until_prune = self._total // 64
-            newest = "SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?"
-            db.execute(f"DELETE FROM events WHERE id <= ({newest})", (self._total,))  # noqa: S608
+            self._prune(db, "TRUE", {"keep": self._total})
+        if self._listener is not None:
+            loop, listener = self._listener
+            # the connection is this thread's alone: who reads because of this reads after the commit
+            loop.call_soon_threadsafe(listener)
+
+    def _prune(self, db: sqlite3.Connection, which: str, values: dict[str, object]) -> None:
+        oldest = f"SELECT id FROM events WHERE {which} ORDER BY id DESC LIMIT 1 OFFSET :keep"  # noqa: S608
+        row = db.execute(oldest, values).fetchone()
+        if row is not None:
+            db.execute(f"DELETE FROM events WHERE {which} AND id <= :last", {**values, "last": row[0]})  # noqa: S608
+            self._pruned = max(self._pruned, row[0])
+
+    def _history(self, db: sqlite3.Connection, project_id: str, query: EventQuery) -> EventPage:
+        page = statements.history(db, project_id, query)
+        lost = page.lost or (query.after != "" and self._pruned > query.after)
+        return msgspec.structs.replace(page, lost=lost)
 
     async def _read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kw: P.kwargs) -> T:
         return await self._submit(work, self._connection, *args, **kw)

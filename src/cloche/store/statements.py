@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from cloche.model.errors import NotFoundError
-from cloche.model.events import Event, SandboxQuery
+from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
@@ -118,6 +118,41 @@ def intents(db: sqlite3.Connection) -> list[Intent]:
 def events(db: sqlite3.Connection, sandbox_id: str, limit: int) -> list[Event]:
     newest = db.execute("SELECT * FROM events WHERE sandbox_id = ? ORDER BY id DESC LIMIT ?", (sandbox_id, limit))
     return [rows.to_event(row) for row in newest][::-1]
+
+
+def newest_event(db: sqlite3.Connection) -> str:
+    return db.execute("SELECT max(id) FROM events").fetchone()[0] or ""
+
+
+def history(db: sqlite3.Connection, project_id: str, query: EventQuery) -> EventPage:
+    """`lost`: whether the oldest that is kept came later than the one after which to begin."""
+    wheres, values = _wanted(project_id, query)
+    sql = f"SELECT * FROM events WHERE {wheres} ORDER BY id LIMIT ?"  # noqa: S608
+    found = [rows.to_event(row) for row in db.execute(sql, (*values, query.limit + 1))]
+    page, more = found[: query.limit], len(found) > query.limit
+    cursor = page[-1].id if more else max(newest_event(db), query.after)
+    oldest = db.execute("SELECT min(id) FROM events").fetchone()[0] or ""
+    return EventPage(events=page, cursor=cursor, more=more, lost=bool(query.after) and oldest > query.after)
+
+
+def before_newest(db: sqlite3.Connection, project_id: str, query: EventQuery, count: int) -> str:
+    wheres, values = _wanted(project_id, query)
+    sql = f"SELECT id FROM events WHERE {wheres} ORDER BY id DESC LIMIT 1 OFFSET ?"  # noqa: S608
+    row = db.execute(sql, (*values, count)).fetchone()
+    return query.after if row is None else str(row[0])
+
+
+def _wanted(project_id: str, query: EventQuery) -> tuple[str, list[object]]:
+    wheres = ["id > ?", "project_id = ?"]
+    values: list[object] = [query.after, project_id]
+    for condition, wanted in (("sandbox_id = ?", query.sandbox_id), ("at >= ?", query.since)):
+        if wanted is not None:
+            wheres.append(condition)
+            values.append(wanted)
+    if query.kinds:
+        wheres.append(f"kind IN ({', '.join('?' * len(query.kinds))})")
+        values += sorted(query.kinds)
+    return " AND ".join(wheres), values
 
 
 def audit(db: sqlite3.Connection, limit: int) -> list[AuditLine]:

@@ -20,7 +20,7 @@ from cloche.engines.base import Box
 from cloche.engines.fake.engine import FakeEngine
 from cloche.guest_api.client import Guest
 from cloche.model.errors import ClocheError, NotFoundError, WrongStateError
-from cloche.model.events import Event, SandboxPage, SandboxStats
+from cloche.model.events import Event, EventQuery, NodeStats, SandboxPage, SandboxStats, SandboxUse
 from cloche.model.sandbox import Sandbox, SandboxSpec
 from cloche.service.contexts import ContextService
 
@@ -49,6 +49,7 @@ class OneSandbox:
         self.engine = FakeEngine(home)
         self.box = Box(sandbox_id=ID, spec=SandboxSpec(), run_dir="", state_dir="", engine_state={})
         self.sandboxes = self.processes = self.files = self
+        self.watching = self.statistics = Watched(self)
         self.contexts = ContextService(self)  # type: ignore[arg-type]
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
@@ -152,6 +153,31 @@ class OneSandbox:
         finally:
             self.open_exchanges -= 1
             await content.aclose()
+
+
+class Watched:
+    """`watching` and `statistics` of the service: two events, and then silence."""
+
+    def __init__(self, box: OneSandbox) -> None:
+        self._box = box
+        self.asked: list[tuple[EventQuery, dict[str, Any]]] = []
+
+    async def events(self, query: EventQuery, **how: Any) -> AsyncIterator[Event | None]:
+        self.asked.append((query, how))
+        if how["sandbox"] is not None:
+            self._box._known(how["sandbox"])
+        return self._events(how["follow"])
+
+    async def _events(self, follow: bool) -> AsyncIterator[Event | None]:
+        for number in (1, 2):
+            yield Event(id=f"ev_{number}", project_id="default", sandbox_id=ID, at=1.0, kind="sandbox.created")
+        if follow:
+            yield None
+            await asyncio.Event().wait()
+
+    async def all(self) -> NodeStats:
+        use = SandboxUse(sandbox=self._box._known("box"), stats=await self._box.stats("box"))
+        return NodeStats(time=1.0, sandboxes=[use])
 
 
 class Node:

@@ -93,7 +93,7 @@ def test_answers_are_those_of_the_description(api: Background, operation: Any) -
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(case=operation.as_strategy())
     def run(case: Any) -> None:
-        if operation.path == "/v1/node/logs":
+        if operation.path in ("/v1/node/logs", "/v1/events"):
             case.query = {name: value for name, value in (case.query or {}).items() if name != "follow"}
         if "ref" in (case.path_parameters or {}):
             case.path_parameters = {**case.path_parameters, "ref": "box"}

@@ -18,6 +18,7 @@ CPU_PERIOD_MICROSECONDS = 100_000
 #: the guest's own threads, counted by the same controller as user code
 GUEST_PIDS = 64
 REMOVE_TRIES = 500
+GLANCE_BYTES = 64 << 10
 #: without these a box could use any amount of swap beside its memory; kernels that do not count swap lack them
 SWAP_FILES = ["memory.memsw.limit_in_bytes", "memory.swap.max"]
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer")
@@ -200,9 +201,10 @@ def read_usage(usage: dict[str, Any]) -> dict[str, int | float]:
         ("pids", "pids.current"),
     ):
         _put_number(found, name, f"{group}/{file}")
-    for line in _read(f"{group}/cpu.stat").splitlines():
+    for line in _glance(f"{group}/cpu.stat").splitlines():
         if line.startswith("usage_usec "):
             found["cpu_seconds"] = int(line.split()[1]) / 1e6
+    _put_processes(found, group)
     return found
 
 
@@ -211,15 +213,22 @@ def _read_v1(usage: dict[str, Any]) -> dict[str, int | float]:
     if "memory" in usage:
         _put_number(found, "memory_bytes", f"{usage['memory']}/memory.usage_in_bytes")
         _put_number(found, "memory_peak_bytes", f"{usage['memory']}/memory.max_usage_in_bytes")
-    if "cpuacct" in usage and (nanoseconds := _read(f"{usage['cpuacct']}/cpuacct.usage").strip()).isdigit():
+    if "cpuacct" in usage and (nanoseconds := _glance(f"{usage['cpuacct']}/cpuacct.usage").strip()).isdigit():
         found["cpu_seconds"] = int(nanoseconds) / 1e9
     if "pids" in usage:
         _put_number(found, "pids", f"{usage['pids']}/pids.current")
+        _put_processes(found, usage["pids"])
     return found
 
 
+def _put_processes(found: dict[str, int | float], group: str) -> None:
+    # one of them is the guest
+    if members := _glance(f"{group}/cgroup.procs").split():
+        found["processes"] = len(members) - 1
+
+
 def _put_number(found: dict[str, int | float], name: str, path: str) -> None:
-    text = _read(path).strip()
+    text = _glance(path).strip()
     if text.isdigit():
         found[name] = int(text)
 
@@ -255,6 +264,20 @@ def remove(group: str) -> None:
     if os.path.basename(parent).startswith("cloche-"):
         with contextlib.suppress(OSError):
             os.rmdir(parent)
+
+
+def _glance(path: str) -> str:
+    """A short file of the kernel's, read at the least cost."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, GLANCE_BYTES).decode("ascii", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: str) -> str:

@@ -13,6 +13,7 @@ from cloche.channel.base import Channel
 from cloche.channel.unix import UnixChannel
 from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
 from cloche.engines.namespace import cgroups, checks, facts, plan, supervisor
+from cloche.engines.namespace.usage import Looks
 from cloche.model.errors import EngineError, SandboxDeadError, UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
@@ -26,6 +27,7 @@ class NamespaceEngine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.tag = plan.home_tag(str(home))
+        self._looks = Looks()
 
     @cached_property
     def facts(self) -> facts.Facts:
@@ -135,16 +137,7 @@ class NamespaceEngine:
             raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
 
     async def usage(self, box: Box) -> BoxUsage:
-        reply = await supervisor.ask(Path(box.run_dir), {"op": "status"}) or {}
-        numbers: dict[str, Any] = await asyncio.to_thread(cgroups.read_usage, box.engine_state.get("usage") or {})
-        limits = box.spec.limits.resolved()
-        return BoxUsage(
-            **numbers,
-            memory_limit_bytes=limits.memory_mib << 20 if "memory_bytes" in numbers else None,
-            disk_bytes=reply.get("disk_bytes"),
-            disk_limit_bytes=reply.get("disk_limit_bytes"),
-            out_of_memory_kills=reply.get("oom_kills"),
-        )
+        return await self._looks.at(box)
 
     async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
         request = {"op": "end", "reason": "stopped", "keep_disk": keep_disk}

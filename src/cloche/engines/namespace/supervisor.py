@@ -11,12 +11,13 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from cloche.channel.unix import UnixChannel
+from cloche.channel.unix import UnixChannel, address_of
 from cloche.engines.namespace import stages
 from cloche.model.errors import EngineError
 
@@ -131,6 +132,23 @@ async def ask(run_dir: Path, request: dict[str, Any], *, timeout_seconds: float 
     if reply is not None and not reply.get("ok"):
         raise EngineError(f"the supervisor refused: {reply.get('error')}", stage="control")
     return reply
+
+
+def ask_at_once(control: Path, line: bytes, *, timeout_seconds: float = 0.25) -> dict[str, Any]:
+    """The reply to a question whose answer it has at hand; {} when it does not come. Blocks: for a thread."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_seconds)
+        data = b""
+        try:
+            with address_of(control) as address:
+                sock.connect(address)
+            sock.sendall(line)
+            while not data.endswith(b"\n") and len(data) < MAX_REPLY_BYTES and (piece := sock.recv(65536)):
+                data += piece
+            decoded = json.loads(data)
+        except (OSError, ValueError):
+            return {}
+    return decoded if isinstance(decoded, dict) and decoded.get("ok") else {}
 
 
 async def _read_line(stream: Any) -> dict[str, Any] | None:
