@@ -170,12 +170,8 @@ def test_create_ls_exec_rm(node: StubNode) -> None:
     assert not node.sandboxes
 
 
-def test_cp_both_ways(node: StubNode, tmp_path: Path) -> None:
+def test_cp_of_tar_streams(node: StubNode, tmp_path: Path) -> None:
     cloche("create", "--name", "box")
-    (tmp_path / "f").write_bytes(b"\xff\n")
-    assert cloche("cp", str(tmp_path / "f"), "box:/there").returncode == 0
-    assert cloche("cp", "box:/there", str(tmp_path / "back")).returncode == 0
-    assert (tmp_path / "back").read_bytes() == b"\xff\n"
     (tmp_path / "tree").mkdir()
     assert cloche("cp", str(tmp_path / "tree"), "box:/tree").returncode == 0
     assert cloche("cp", "box:/tree", "-").stdout == node.tars["/tree"]

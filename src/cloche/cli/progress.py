@@ -40,10 +40,12 @@ def shown(text: Callable[[], str]) -> Iterator[None]:
 
 
 def wanted() -> bool:
-    """Whether stderr is a terminal that can take a line back, and `--quiet` was not given."""
+    """Whether stderr is a terminal that can take a line back, and neither `--quiet` nor `--json` was given."""
     context = click.get_current_context(silent=True)
-    if context is not None and context.find_root().params.get("quiet"):
-        return False
+    while context is not None:
+        if context.params.get("quiet") or context.params.get("as_json"):
+            return False
+        context = context.parent
     try:
         return os.isatty(sys.stderr.fileno()) and os.environ.get("TERM", "dumb") != "dumb"
     except (OSError, ValueError, AttributeError):

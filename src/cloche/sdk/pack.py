@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from cloche.model.errors import InvalidError, NotFoundError, PermissionDeniedError
@@ -17,13 +18,17 @@ PIECE_BYTES = 256 << 10
 def tree(root: str, report: CopyReport) -> Iterator[bytes]:
     """The tar stream of everything below `root`, with names relative to it. Counts into `report`, which also takes
     what cannot be copied. Raises InvalidError for a file that shrinks meanwhile, PermissionDeniedError."""
-    try:
+    with _host_errors():
         for path, name in _walk(root):
             yield from _entry(path, name, report)
-    except PermissionError as error:
-        raise PermissionDeniedError(f"cannot read {error.filename} on the host") from error
-    except FileNotFoundError as error:
-        raise InvalidError(f"{error.filename} went away while it was copied", remedy="copy it again") from error
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def single(path: str, name: str, report: CopyReport) -> Iterator[bytes]:
+    """The tar stream of one file, named `name`. Raises as `tree` and `open_file` do."""
+    open_file(path).close()
+    with _host_errors():
+        yield from _entry(path, name, report)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
@@ -51,6 +56,16 @@ def open_file(path: str) -> BinaryIO:
 
 def mode_of(file: BinaryIO) -> int:
     return stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
+
+
+@contextmanager
+def _host_errors() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDeniedError(f"cannot read {error.filename} on the host") from error
+    except FileNotFoundError as error:
+        raise InvalidError(f"{error.filename} went away while it was copied", remedy="copy it again") from error
 
 
 def _walk(root: str) -> Iterator[tuple[str, str]]:
