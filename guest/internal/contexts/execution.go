@@ -32,10 +32,18 @@ func (x *Execution) Open(after int, follow bool) *Reader {
 	return x.log.open(after, follow, x.abandoned)
 }
 
+// reconnectWithin is how long code that is to end with its readers waits for another one: a node that was killed is
+// replaced by its clients within that time.
+var reconnectWithin = 10 * time.Second
+
 // abandoned: its last reader has gone.
 func (x *Execution) abandoned() {
 	if x.spec.OnDisconnect == "interrupt" {
-		_ = x.Interrupt()
+		time.AfterFunc(reconnectWithin, func() {
+			if x.log.unread() {
+				_ = x.Interrupt()
+			}
+		})
 	}
 }
 

@@ -103,6 +103,13 @@ func (l *eventLog) drop() {
 	l.evict(0)
 }
 
+// unread tells that nobody follows.
+func (l *eventLog) unread() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.readers) == 0
+}
+
 func (l *eventLog) wake() {
 	for r := range l.readers {
 		select {
