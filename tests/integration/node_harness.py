@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import httpcore
 
 from cloche.sdk import launch
 
@@ -29,17 +29,26 @@ def environment(**more: str) -> dict[str, str]:
 
 def ask(home: Path, method: str, target: str, body: object = None) -> tuple[int, Any]:
     """One request to the node of `home`; the answer decoded when it is JSON."""
-    content = b"" if body is None else json.dumps(body).encode()
-    with httpcore.ConnectionPool(uds=str(launch.socket_path(home))) as pool:
-        url = httpcore.URL(scheme=b"http", host=b"node", target=target.encode())
-        headers = [(b"Host", b"node"), (b"Content-Length", str(len(content)).encode())]
-        answer = pool.handle_request(httpcore.Request(method, url, headers=headers, content=content))
-        try:
-            data = answer.read()
-        finally:
-            answer.close()
-    is_json = any(value == b"application/json" for name, value in answer.headers if name == b"content-type")
+    connection = _Connection(home)
+    try:
+        connection.request(method, target, None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        data = answer.read()
+    finally:
+        connection.close()
+    is_json = answer.getheader("content-type") == "application/json"
     return answer.status, json.loads(data) if is_json and data else data
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, home: Path) -> None:
+        super().__init__("node", timeout=DEADLINE_SECONDS)
+        self._path = str(launch.socket_path(home))
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def node_pid(home: Path) -> int:

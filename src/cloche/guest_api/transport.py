@@ -12,13 +12,13 @@ from urllib.parse import quote_from_bytes
 import msgspec
 
 from cloche.channel.base import Channel
-from cloche.guest_api import text
-from cloche.guest_api.network import Body as Body
+from cloche.guest_api import network, text
 from cloche.guest_api.network import Connections, Exchange, exchange
 from cloche.http1 import Headers
 from cloche.model import errors
 
 T = TypeVar("T")
+Body = network.Body
 Query = Mapping[str, object]
 
 MAX_JSON_BYTES = 16 << 20
