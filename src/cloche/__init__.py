@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cloche.model.errors import UnavailableError as UnavailableError
     from cloche.model.errors import VersionMismatchError as VersionMismatchError
     from cloche.model.errors import WrongStateError as WrongStateError
+    from cloche.model.events import Event as Event
     from cloche.model.events import SandboxStats as SandboxStats
     from cloche.model.file import FileInfo as FileInfo
     from cloche.model.file import WatchEvent as WatchEvent
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from cloche.sdk.values import ExecResult as ExecResult
     from cloche.sdk.values import Exited as Exited
     from cloche.sdk.values import Gap as Gap
+    from cloche.sdk.values import NodeUse as NodeUse
     from cloche.sdk.values import Output as Output
     from cloche.sdk.values import SandboxInfo as SandboxInfo
 
@@ -94,7 +96,8 @@ _HOMES: dict[str, str] = {
     ),
     **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),
     **dict.fromkeys(("FileInfo", "WatchEvent"), "cloche.model.file"),
-    "SandboxStats": "cloche.model.events",
+    **dict.fromkeys(("Event", "SandboxStats"), "cloche.model.events"),
+    "NodeUse": "cloche.sdk.values",
     "Mount": "cloche.model.sandbox",
     "AsyncCodeStream": "cloche.sdk._async.executions",
     "AsyncContext": "cloche.sdk._async.contexts",

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from cloche.model.events import NodeStats, SandboxUse
 from cloche.model.limits import Limits
 from cloche.model.process import LimitName, ProcessInfo, Usage
 from cloche.model.sandbox import Mount, Sandbox, SandboxSpec
+from cloche.model.template import Template
 
 StreamName = Literal["stdout", "stderr"]
 #: how much output of one exec is kept in memory, per stream
@@ -43,6 +45,30 @@ class SandboxInfoPage(msgspec.Struct, frozen=True, kw_only=True):
 
     sandboxes: list[SandboxInfo]
     next_cursor: str | None = None
+
+
+class SandboxUseInfo(SandboxUse, frozen=True, kw_only=True):
+    """A sandbox and what it uses."""
+
+    sandbox: SandboxInfo
+
+
+class NodeUse(NodeStats, frozen=True, kw_only=True):
+    """Every living sandbox, oldest first. `time` is UTC seconds."""
+
+    sandboxes: list[SandboxUseInfo]  # type: ignore[assignment]
+
+
+class TemplateInfo(Template, frozen=True, kw_only=True):
+    """A template as its node told it."""
+
+    spec: SpecInfo
+
+
+class TemplateInfoList(msgspec.Struct, frozen=True, kw_only=True):
+    """By name."""
+
+    templates: list[TemplateInfo]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,6 @@ def command(boxes: tuple[str, ...], events: bool, as_json: bool) -> int:
     for box in boxes:
         info = Sandbox.from_id(box).info()
         shown = msgspec.to_builtins(info)
-        found.append({**shown, "events": Node().events(info.id)} if events else shown)
+        found.append({**shown, "events": msgspec.to_builtins(list(Node().events(sandbox=info.id)))} if events else shown)
     render.print_json(found[0] if len(found) == 1 else found)
     return 0

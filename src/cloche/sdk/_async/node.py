@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloche.model.events import Event
+from cloche.model.pool import PoolReport
 from cloche.sdk import wire
-from cloche.sdk._async import bridge
+from cloche.sdk._async import bridge, events
+from cloche.sdk._async.templates import AsyncTemplates
 from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.launch import default_home
+from cloche.sdk.values import NodeUse
 
 
 class AsyncNode:
@@ -22,6 +26,7 @@ class AsyncNode:
         if self.home not in shared:
             shared[self.home] = AsyncTransport(self.home)
         self.transport: AsyncTransport = shared[self.home]
+        self.templates = AsyncTemplates(self.transport)
 
     async def health(self) -> dict[str, Any]:
         """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), …"""
@@ -31,10 +36,28 @@ class AsyncNode:
         """`checks` (engine, id, status, summary, remedy, required), `engines` (name, usable, …) and `auto`."""
         return wire.as_dict(await self.transport.ask("GET", "/v1/doctor"))
 
-    async def events(self, ref: str) -> list[dict[str, Any]]:
-        """What happened to a sandbox, oldest first."""
-        answer = wire.as_dict(await self.transport.ask("GET", f"/v1/sandboxes/{wire.segment(ref)}/events"))
-        return list(answer.get("events", []))
+    async def events(
+        self, *, follow: bool = False, after: str = "", sandbox: str | None = None, kinds: Sequence[str] = (),
+        since: float | None = None, limit: int | None = None,
+    ) -> AsyncIterator[Event]:  # fmt: skip
+        """What happened to all sandboxes, oldest first; with `follow` also what happens from now on, for ever.
+
+        `after`: the id of an event, to go on behind it. `sandbox`: of one only: its id, name or a beginning of its id,
+        and of a removed one its whole id. `kinds`: such as "sandbox.created". `since`: UTC seconds. `limit`: of what
+        has happened only the newest so many. A node that restarts is waited for, and nothing is lost or doubled; an
+        event of the kind "events.lost" says that so many happened that some are no longer kept.
+        Raises NotFoundError, InvalidError, NodeUnreachableError."""
+        asked = {"sandbox": sandbox, "kind": list(kinds), "since": since}
+        async for event in events.stream(self.transport, asked, after=after, limit=limit, follow=follow):
+            yield event
+
+    async def stats(self) -> NodeUse:
+        """What every living sandbox uses now; of one that does not answer in time nothing is known."""
+        return wire.decode(await self.transport.ask("GET", "/v1/stats"), NodeUse)
+
+    async def pool(self) -> PoolReport:
+        """Sandboxes that wait ready, pool by pool, with hits and misses since the node started."""
+        return wire.decode(await self.transport.ask("GET", "/v1/pool"), PoolReport)
 
     async def logs(self, *, lines: int = 200, follow: bool = False) -> AsyncIterator[bytes]:
         """The node's log, one JSON object a line, with its newline."""

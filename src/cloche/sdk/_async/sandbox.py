@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import msgspec
 
 from cloche.model.errors import ClocheError, NotFoundError
-from cloche.model.events import SandboxStats
+from cloche.model.events import Event, SandboxStats
 from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
@@ -63,13 +63,14 @@ class AsyncSandbox:
         `session_env` is given to its processes and never stored; `home` is the node's data directory (default:
         CLOCHE_HOME). Options: `name`, `engine`, `isolation`, `memory` and `disk` ("512m" or MiB), `cpus`, `pids`,
         `open_files`, `env`, `labels`, `mounts` ("SRC:DST:ro" or Mount), `host_paths`, `hide`, `workdir`, `user`,
-        `hostname`, `ttl_seconds`, `idle_timeout_seconds`.
+        `hostname`, `ttl_seconds`, `idle_timeout_seconds`, and `template`: the name of one to begin from, over which the
+        options that are given win.
 
         Raises InvalidError, AlreadyExistsError (the name), UnavailableError (engine, isolation or image),
         LimitUnenforceableError (a limit that was given cannot be kept here), EngineError."""
         spec = options.sandbox_spec(image, sandbox)
         node = AsyncNode(home)
-        body = {**options.body(spec), "session": {"env": dict(session_env or {})}}
+        body = {**options.create_body(spec, sandbox), "session": {"env": dict(session_env or {})}}
         made = await node.transport.ask("POST", "/v1/sandboxes", json=body)
         return cls(node, wire.decode(made, SandboxInfo))
 
@@ -222,6 +223,14 @@ class AsyncSandbox:
     async def extend(self, ttl_seconds: float | None) -> SandboxInfo:
         """Let it expire so many seconds from now, or never (None)."""
         return await self._told("POST", "/extend", {"ttl_seconds": ttl_seconds})
+
+    async def events(self, *, follow: bool = False, after: str = "") -> AsyncIterator[Event]:
+        """What happened to it, oldest first, from behind the event `after` on; with `follow` also what happens from
+        now on, until it is removed. See `Node.events`."""
+        async for event in self._node.events(sandbox=self.id, follow=follow, after=after):
+            yield event
+            if event.kind == "sandbox.removed":
+                return
 
     async def stats(self) -> SandboxStats:
         """What it uses now."""

@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloche.model.events import Event
+from cloche.model.pool import PoolReport
 from cloche.sdk import wire
-from cloche.sdk._sync import bridge
+from cloche.sdk._sync import bridge, events
+from cloche.sdk._sync.templates import Templates
 from cloche.sdk._sync.transport import Transport
 from cloche.sdk.launch import default_home
+from cloche.sdk.values import NodeUse
 
 
 class Node:
@@ -24,6 +28,7 @@ class Node:
         if self.home not in shared:
             shared[self.home] = Transport(self.home)
         self.transport: Transport = shared[self.home]
+        self.templates = Templates(self.transport)
 
     def health(self) -> dict[str, Any]:
         """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), …"""
@@ -33,10 +38,28 @@ class Node:
         """`checks` (engine, id, status, summary, remedy, required), `engines` (name, usable, …) and `auto`."""
         return wire.as_dict(self.transport.ask("GET", "/v1/doctor"))
 
-    def events(self, ref: str) -> list[dict[str, Any]]:
-        """What happened to a sandbox, oldest first."""
-        answer = wire.as_dict(self.transport.ask("GET", f"/v1/sandboxes/{wire.segment(ref)}/events"))
-        return list(answer.get("events", []))
+    def events(
+        self, *, follow: bool = False, after: str = "", sandbox: str | None = None, kinds: Sequence[str] = (),
+        since: float | None = None, limit: int | None = None,
+    ) -> Iterator[Event]:  # fmt: skip
+        """What happened to all sandboxes, oldest first; with `follow` also what happens from now on, for ever.
+
+        `after`: the id of an event, to go on behind it. `sandbox`: of one only: its id, name or a beginning of its id,
+        and of a removed one its whole id. `kinds`: such as "sandbox.created". `since`: UTC seconds. `limit`: of what
+        has happened only the newest so many. A node that restarts is waited for, and nothing is lost or doubled; an
+        event of the kind "events.lost" says that so many happened that some are no longer kept.
+        Raises NotFoundError, InvalidError, NodeUnreachableError."""
+        asked = {"sandbox": sandbox, "kind": list(kinds), "since": since}
+        for event in events.stream(self.transport, asked, after=after, limit=limit, follow=follow):
+            yield event
+
+    def stats(self) -> NodeUse:
+        """What every living sandbox uses now; of one that does not answer in time nothing is known."""
+        return wire.decode(self.transport.ask("GET", "/v1/stats"), NodeUse)
+
+    def pool(self) -> PoolReport:
+        """Sandboxes that wait ready, pool by pool, with hits and misses since the node started."""
+        return wire.decode(self.transport.ask("GET", "/v1/pool"), PoolReport)
 
     def logs(self, *, lines: int = 200, follow: bool = False) -> Iterator[bytes]:
         """The node's log, one JSON object a line, with its newline."""
