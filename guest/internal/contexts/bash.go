@@ -5,10 +5,16 @@ import (
 	"strings"
 )
 
+// bash has no way to be interrupted but an interactive one's, which returns it to its input. So its input is not
+// /dev/null but what the guest writes, and every piece of code gets /dev/null instead.
+func bashArgv(path string) []string {
+	return []string{path, "--norc", "--noprofile", "--noediting", "-i"}
+}
+
 // bash has no frames to read: it is given lines of its own language, quoted so that no code can leave its quotes.
 
 func bashCode(number int, code string) []byte {
-	return []byte(fmt.Sprintf("eval -- %s\n__cloche_done %d\n", quoted(code), number))
+	return []byte(fmt.Sprintf("__cloche_code=%s\neval -- \"$__cloche_code\" </dev/null\n__cloche_done %d\n", quoted(code), number))
 }
 
 func bashEnv(changes []string) []byte {

@@ -102,7 +102,7 @@ func (c *Context) start() error {
 func (c *Context) startAs(path string, generation int) error {
 	spec := c.hiddenSpec()
 	spec.Argv = c.language.argv(path)
-	l, err := open(c.manager.procs, spec, []byte(c.language.first()), c)
+	l, err := open(c.manager.procs, spec, c.language, c)
 	if err != nil {
 		return err
 	}

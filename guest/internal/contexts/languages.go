@@ -36,6 +36,7 @@ type language struct {
 	dir     func(cwd string) []byte
 	refuses func(code string) string // why it cannot be given this code at all
 	oldest  [2]int
+	onStdin bool // it reads from descriptor 0 what others read from 3
 }
 
 func takesAll(string) string { return "" }
@@ -46,7 +47,7 @@ var languages = map[string]*language{
 	"javascript": {name: "javascript", names: []string{"node", "nodejs"}, argv: nodeArgv,
 		first: func() string { return nodeProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}},
 	"bash": {name: "bash", names: []string{"bash"}, argv: bashArgv,
-		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}},
+		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}, onStdin: true},
 }
 
 // The program comes through the pipe, not as an argument: what `ps` shows stays readable.
@@ -60,10 +61,6 @@ func nodeArgv(path string) []string {
 	return []string{path, "-e", fmt.Sprintf(
 		`{const b=Buffer.alloc(%d);require("fs").readSync(3,b);require("vm").runInThisContext(b.toString(),{filename:"cloche:kernel"})(require,module)}`,
 		len(nodeProgram))}
-}
-
-func bashArgv(path string) []string {
-	return []string{path, "--norc", "--noprofile", "-i", "/proc/self/fd/3"}
 }
 
 func codeFrame(number int, code string) []byte {

@@ -48,13 +48,16 @@ type link struct {
 	begun  bool
 }
 
-// open starts an interpreter; argv and the first bytes that it reads are its language's.
-func open(manager *procs.Manager, spec procs.HiddenSpec, first []byte, to listener) (*link, error) {
+// open starts an interpreter of this language.
+func open(manager *procs.Manager, spec procs.HiddenSpec, language *language, to listener) (*link, error) {
 	l := &link{to: to, ready: make(chan string, 1), over: make(chan struct{})}
 	pipes, err := l.pipes()
 	defer func() { closeAll(pipes) }()
 	if err == nil {
-		_, err = l.in.Write(first)
+		_, err = l.in.Write([]byte(language.first()))
+	}
+	if language.onStdin && err == nil {
+		pipes[0], pipes[3] = pipes[3], pipes[0]
 	}
 	spec.Files = pipes
 	if err == nil {
