@@ -32,6 +32,7 @@ from cloche.noderun.ready import EXIT_ALREADY_RUNNING, EXIT_FAILED, EXIT_OK, Sta
 from cloche.noderun.second_socket import second_socket
 from cloche.noderun.settings import Settings, read_settings
 from cloche.noderun.watched_log import show_log
+from cloche.service.pool import PoolSettings
 from cloche.service.services import Services
 from cloche.store.sqlite import SqliteStore
 
@@ -89,7 +90,8 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
     _watch_loop(settings.slow_callback_seconds)
     directory = Path(settings.home)
     engines = NodeEngines(directory, settings.engine)
-    services = Services(directory, await SqliteStore.open(directory / DATABASE_NAME), engines)
+    pool = PoolSettings(size=settings.pool_size, memory_mib=settings.pool_memory_mib)
+    services = Services(directory, await SqliteStore.open(directory / DATABASE_NAME), engines, pool=pool)
     control = Control(settings.home, home.identity(), services, engines, node_log)
     _leave_on_signals(control, stop_sandboxes=settings.stop_sandboxes)
     try:
@@ -120,10 +122,11 @@ async def _answer_at(
     log.info("ready", extra={"fields": {"pid": os.getpid(), "engine": settings.engine}})
     # the first create finds the engines probed, or being probed
     probing = asyncio.ensure_future(control.health())
+    filling = asyncio.ensure_future(services.pool.start())
     await _until_over(control, idleness)
     home.remove_socket()
     # half a probe would leave its box behind
-    await asyncio.wait([probing], timeout=GRACE_SECONDS)
+    await asyncio.wait([probing, filling], timeout=GRACE_SECONDS)
     await asyncio.sleep(LINGER_SECONDS)
     if control.stop_sandboxes:
         await control.stop_all()

@@ -24,6 +24,7 @@ _PATH_WORDS = {
     "pid": "A process: its id or a unique prefix of it.",
     "cid": "A code context: its id or a unique prefix of it.",
     "xid": "An execution: its whole id.",
+    "name": "A template's name.",
 }
 #: what any route may answer, besides its own errors
 _ALWAYS = ("invalid", "internal", "permission_denied")

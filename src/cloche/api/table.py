@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from cloche.api import contexts, files, node, processes, sandboxes, watching
+from cloche.api import contexts, files, node, pool, processes, sandboxes, templates, watching
 from cloche.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *node.ENDPOINTS,
     *watching.ENDPOINTS,
     *sandboxes.ENDPOINTS,
+    *templates.ENDPOINTS,
+    *pool.ENDPOINTS,
     *processes.ENDPOINTS,
     *contexts.ENDPOINTS,
     *files.ENDPOINTS,

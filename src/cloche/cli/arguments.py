@@ -82,11 +82,19 @@ _SANDBOX = [
 ]
 
 
+_TEMPLATE = click.option("--template", metavar="NAME", help="Begin from this template; what is given here wins.")
 _SAME = ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")
 
 
 def sandbox_flags(function: F) -> F:
     """The flags of `run` and `create` that describe the sandbox."""
+    for option in reversed([_TEMPLATE, *_SANDBOX]):
+        function = option(function)
+    return function
+
+
+def template_flags(function: F) -> F:
+    """The flags that describe all sandboxes of a template."""
     for option in reversed(_SANDBOX):
         function = option(function)
     return function
@@ -98,7 +106,7 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
     if net not in (None, "none"):
         raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="--net none, or no --net")
     same = {name: given.pop(name) for name in _SAME}
-    return {
+    options = {
         **same,
         "env": environment(given.pop("env")),
         "labels": pairs(given.pop("label")),
@@ -108,6 +116,15 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
         "ttl_seconds": given.pop("ttl"),
         "idle_timeout_seconds": given.pop("idle_timeout"),
     }
+    template = given.pop("template", None)
+    return options if template is None else {**_without_defaults(options), "template": template}
+
+
+def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """What would win over a template is only what was given on the command line."""
+    plain = {"image": "host", "engine": "auto", "labels": {}}
+    kept = {name: value for name, value in options.items() if value is not None and value != plain.get(name, ())}
+    return {"name": None, "labels": {}, **kept}
 
 
 def environment(given: Sequence[str]) -> dict[str, str]:

@@ -32,6 +32,7 @@ COMMANDS = {
     "resume": "Thaw paused sandboxes.",
     "extend": "Move the time at which sandboxes expire.",
     "rm": "Remove sandboxes.",
+    "template": "Name what is made often, and keep some of it warm.",
     "doctor": "Say what this machine can do, and how to make it do more.",
     "serve": "Run the node in the foreground, with its log on stderr, until Ctrl-C.",
     "completion": "Print the script that completes commands, options and sandboxes in a shell.",

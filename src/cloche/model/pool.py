@@ -83,12 +83,15 @@ def key_of(
 ) -> PoolKey:
     """The pool that a sandbox of this spec could come from. Orders that mean nothing make no other key."""
     warm = sorted(contexts, key=lambda context: context.language)
-    seen = {"user": spec.user, "workdir": spec.workdir or "", "env": {**spec.env, **(session_env or {})}}
-    return PoolKey(
+    key = PoolKey(
         engine=engine, image=spec.image, mounts=sorted(spec.mounts, key=lambda mount: mount.target),
         host_paths=sorted(spec.host_paths), hide=sorted(spec.hide), hostname=spec.hostname,
-        disk_mib=spec.limits.resolved().disk_mib, contexts=warm, **(seen if warm else {}),
+        disk_mib=spec.limits.resolved().disk_mib, contexts=warm,
     )  # fmt: skip
+    if not warm:
+        return key
+    env = {**spec.env, **(session_env or {})}
+    return msgspec.structs.replace(key, user=spec.user, workdir=spec.workdir or "", env=env)
 
 
 def difference(one: PoolKey, other: PoolKey) -> str | None:

@@ -14,12 +14,15 @@ from cloche.model.place import home_from
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 DEFAULT_IDLE_SECONDS = 300.0
+DEFAULT_POOL_MEMORY_MIB = 1024
+MAX_POOL_SIZE, MAX_POOL_MEMORY_MIB = 1000, 1 << 24
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`idle_seconds` 0: never leave. `slow_callback_seconds` None: the event loop is not watched.
     `engine` is what "auto" means, or "auto" for the strongest that works here. `foreground`: somebody watches, so the
-    log goes to stderr too. `also_listen`: a second socket. `stop_sandboxes`: what runs is stopped when it leaves."""
+    log goes to stderr too. `also_listen`: a second socket. `stop_sandboxes`: what runs is stopped when it leaves.
+    `pool_size`: how many plain sandboxes wait ready; `pool_memory_mib`: what all that wait may use together."""
 
     home: str
     idle_seconds: float = DEFAULT_IDLE_SECONDS
@@ -31,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     foreground: bool = False
     also_listen: str | None = None
     stop_sandboxes: bool = False
+    pool_size: int = 0
+    pool_memory_mib: int = DEFAULT_POOL_MEMORY_MIB
 
 
 def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
@@ -49,6 +54,8 @@ def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
         foreground=given.foreground,
         also_listen=os.path.abspath(given.also_listen) if given.also_listen else None,
         stop_sandboxes=given.stop_sandboxes,
+        pool_size=_whole(environ, "CLOCHE_POOL_SIZE", 0, MAX_POOL_SIZE),
+        pool_memory_mib=_whole(environ, "CLOCHE_POOL_MEMORY_MIB", DEFAULT_POOL_MEMORY_MIB, MAX_POOL_MEMORY_MIB),
     )
 
 
@@ -75,6 +82,13 @@ def _seconds(environ: Mapping[str, str], name: str) -> float | None:
     if not 0 <= value < float("inf"):
         raise InvalidError(f"{name} must be a number of seconds, not {text!r}", field=name)
     return value
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = environ.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit()) or int(text) > most:
+        raise InvalidError(f"{name} must be a whole number from 0 to {most}, not {text!r}", field=name)
+    return int(text)
 
 
 def _level(text: str) -> LogLevel:

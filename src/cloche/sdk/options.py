@@ -22,6 +22,7 @@ class SandboxOptions(TypedDict, total=False):
     """Sizes are "512m", "1g" or whole MiB; times are seconds. What is left out has the defaults of the node."""
 
     name: str | None
+    template: str | None
     engine: str
     isolation: Isolation | None
     memory: str | int | None
@@ -53,6 +54,7 @@ class ProcessOptions(TypedDict, total=False):
 
 
 _LIMITS = {"memory": "memory_mib", "cpus": "cpus", "pids": "pids", "disk": "disk_mib", "open_files": "open_files"}
+_TIMES = frozenset({"ttl_seconds", "idle_timeout_seconds"})
 _MADE = frozenset({"mounts", "env", "labels", "host_paths", "hide"})
 _COPIED = frozenset(SandboxOptions.__annotations__) - frozenset(_LIMITS) - _MADE
 
@@ -84,6 +86,20 @@ def process_spec(
     spec = ProcessSpec(argv=list(argv), stdin=stdin, pty=pty, **given)
     _check(spec)
     return spec
+
+
+def create_body(spec: SandboxSpec, given: SandboxOptions) -> dict[str, Any]:
+    """`body`; of a spec with a template only what was given, as that wins over the template."""
+    if spec.template is None:
+        return body(spec)
+    full: dict[str, Any] = msgspec.to_builtins(spec)
+    said = {"limits", *given, *(["image"] if spec.image != "host" else [])}
+    # None is an answer only to "how long"
+    return {
+        name: value
+        for name, value in full.items()
+        if name in said and value not in ({}, []) and (value is not None or name in _TIMES)
+    }
 
 
 def body(spec: msgspec.Struct) -> dict[str, Any]:
