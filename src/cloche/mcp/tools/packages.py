@@ -17,6 +17,7 @@ DEFAULT_SECONDS = 60.0
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?"
 _PACKAGE = re.compile(rf"({_NAME})(?:\[[A-Za-z0-9._,-]{{0,100}}\])?((?:[<>=!~].*)?)")
 _VERSIONS = re.compile(r"(?:[<>=!~]=?=?[A-Za-z0-9.*+-]{1,50}(?:,|$))*")
+_SPACED = re.compile(r"\s*([<>=!~,\[\]])\s*")
 #: asked inside the sandbox: a distribution of that name, or at least a module
 _LOOK = """
 import importlib.metadata as m, importlib.util as u, json, sys
@@ -84,7 +85,7 @@ async def install(call: Call, given: InstallArguments) -> Reply:
 
 def parse(package: str) -> tuple[str, str]:
     """`name[extra]==1.0` → (name, "==1.0"). Raises InvalidError for what is no package of an index."""
-    match = _PACKAGE.fullmatch("".join(package.split()))
+    match = _PACKAGE.fullmatch(_SPACED.sub(r"\1", package.strip()))
     if match is None or not _VERSIONS.fullmatch(match[2]):
         raise InvalidError(
             f"not a package: {package[:100]!r}",
@@ -97,7 +98,7 @@ def parse(package: str) -> tuple[str, str]:
 def _found(said: str) -> dict[str, str]:
     try:
         answer: Any = json.loads(said[:4096])
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(answer, dict):
         return {}
