@@ -349,7 +349,7 @@ func (c *Context) ended(l *link, end procs.HiddenEnd) {
 	c.running, c.queue = nil, nil
 	c.mu.Unlock()
 	if x != nil {
-		x.lose(reason, end)
+		x.lose(l, reason, end)
 	}
 	for _, next := range waiting {
 		next.finish("context_ended", false, "")
@@ -375,7 +375,7 @@ func (c *Context) conclude(end procs.HiddenEnd) (reason string) {
 }
 
 // lose ends an execution whose interpreter has gone.
-func (x *Execution) lose(reason string, end procs.HiddenEnd) {
+func (x *Execution) lose(l *link, reason string, end procs.HiddenEnd) {
 	status, limit := "context_ended", ""
 	switch reason {
 	case "timeout":
@@ -384,12 +384,18 @@ func (x *Execution) lose(reason string, end procs.HiddenEnd) {
 		limit = end.Limit
 		x.log.append(true, errorEvent("ContextEnded", "the interpreter was killed: the sandbox ran out of memory", ""))
 	case "died":
-		x.log.append(true, errorEvent("ContextEnded", howItDied(end.Code), ""))
+		x.log.append(true, errorEvent("ContextEnded", howItDied(l, end.Code), ""))
 	}
 	x.finish(status, false, limit)
 }
 
-func howItDied(code int) string {
+func howItDied(l *link, code int) string {
+	l.mu.Lock()
+	broken := l.broken
+	l.mu.Unlock()
+	if broken {
+		return "the code closed the descriptors of its interpreter, or wrote into them: the state of the context is gone"
+	}
 	if code > 128 && code < 128+65 {
 		return fmt.Sprintf("the interpreter died of signal %d: the state of the context is gone", code-128)
 	}

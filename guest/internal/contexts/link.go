@@ -17,6 +17,9 @@ const (
 	tailBytes   = 2 << 10
 	setPipeSize = 1031 // F_SETPIPE_SZ
 	fionread    = 0x541b
+	exitsWithin = 20 * time.Millisecond
+	gatherAfter = 16 // pieces
+	gatherFor   = 500 * time.Microsecond
 )
 
 var chunks = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
@@ -46,6 +49,10 @@ type link struct {
 	cut    [2][]byte // beginnings of characters whose rest has not come
 	tail   []byte    // what it said before it was ready
 	begun  bool
+	small  bool // what was read last was output, and not much
+	last   time.Time
+	streak int
+	broken bool // it closed its end, or said what is no frame
 }
 
 // open starts an interpreter of this language.
@@ -240,9 +247,41 @@ func (l *link) listen() {
 			more = n != 0
 			return n >= 0
 		})
+		l.gather()
 	}
 	if err == nil {
-		l.process.Kill()
+		l.lost()
+	}
+}
+
+// lost ends an interpreter that can no longer be spoken to. One that is exiting by itself closes its end first.
+func (l *link) lost() {
+	select {
+	case <-l.over:
+		return
+	case <-time.After(exitsWithin):
+	}
+	l.mu.Lock()
+	l.broken = true
+	l.mu.Unlock()
+	l.process.Kill()
+}
+
+// gather lets small pieces of output pile up while they come one upon the other, so that many become one event.
+func (l *link) gather() {
+	now := time.Now()
+	l.mu.Lock()
+	if l.small && now.Sub(l.last) < gatherFor {
+		l.streak++
+	} else {
+		l.streak = 0
+	}
+	l.last = now
+	many := l.streak > gatherAfter
+	l.mu.Unlock()
+	if many {
+		time.Sleep(gatherFor)
+		l.last = time.Now() // only this goroutine reads it
 	}
 }
 
@@ -253,6 +292,7 @@ func (l *link) hear(fd int) int {
 	if err == syscall.EAGAIN {
 		return -1
 	}
+	l.small = n < chunkBytes
 	if err != nil || n <= 0 || l.parser.feed(buf[:n], l.heard) != nil {
 		return 0
 	}
@@ -271,6 +311,7 @@ func (l *link) heard(kind byte, payload []byte) {
 	case frameReady:
 		l.welcome(payload)
 	default:
+		l.small = false
 		l.settle()
 		l.to.frame(kind, payload)
 	}

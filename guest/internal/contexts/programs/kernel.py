@@ -185,6 +185,7 @@ class Text(io.TextIOBase):
         self._first = first  # the stream that has to be told before this one
         self._held = deque()
         self._size = 0
+        self._closed = False
 
     def __repr__(self):
         return "<cloche stream %s>" % self.name
@@ -204,31 +205,40 @@ class Text(io.TextIOBase):
     def write(self, text):
         if not isinstance(text, str):
             raise TypeError("write() argument must be str, not " + type(text).__name__)
-        if self.closed:
+        if self._closed:
             raise ValueError("I/O operation on closed file.")
         self._held.append(text)
         self._size += len(text)
-        if self._size > HELD or self._first is not None or "\n" in text:
+        if "\n" in text or self._size > HELD or self._first is not None:
             self.flush()
         return len(text)
 
+    def close(self):
+        self.flush()
+        self._closed = True
+
+    @property
+    def closed(self):
+        return self._closed
+
     def flush(self):
-        if not self._held:
+        held = self._held
+        if not held:
             return
-        main = get_ident() == MAIN
-        if main:
+        shielded = get_ident() == MAIN
+        if shielded:
             state.shield += 1
         try:
             parts = []
-            while self._held:
-                try:
-                    parts.append(self._held.popleft())
-                except IndexError:
-                    break
+            try:
+                while True:  # one by one: another thread may flush too
+                    parts.append(held.popleft())
+            except IndexError:
+                pass
             self._size = 0
             self.emit(raw("".join(parts)))
         finally:
-            if main:
+            if shielded:
                 state.shield -= 1
         if state.pending:
             release()
@@ -241,6 +251,9 @@ class Text(io.TextIOBase):
         if self._first is not None:
             self._first.flush()
         state.unsynced = True
+        if len(data) <= PIECE:
+            send(self._kind + len(data).to_bytes(4, "big") + data)
+            return
         for start in range(0, len(data), PIECE):
             send(frame(self._kind, data[start : start + PIECE]))
 
@@ -281,12 +294,14 @@ METHODS = (
 )
 PLAIN = frozenset((int, str, float, bool, bytes, list, dict, tuple, set, complex, frozenset, type(None)))
 
+WRONG = (Exception, SystemExit)  # what a method that shows a value may raise without an effect
+
 
 def plain(value):
     try:
         text = repr(value)
         return text if type(text) is str else str.__str__(text)
-    except Exception as error:
+    except WRONG as error:
         return "<%s object: its repr raised %s>" % (name_of(type(value)), describe(error))
 
 
@@ -329,7 +344,7 @@ def bundle(value):
                 found, metadata = found
             if isinstance(found, dict):
                 data.update(found)
-    except Exception:
+    except WRONG:
         pass
     for mime, name in METHODS:
         if mime not in data:
@@ -338,7 +353,7 @@ def bundle(value):
                 found = method() if method is not None else None
                 if isinstance(found, tuple) and len(found) == 2:
                     found, metadata[mime] = found
-            except Exception:
+            except WRONG:
                 continue
             if found is not None:
                 data[mime] = found
@@ -367,7 +382,7 @@ def result(kind, data, metadata):
     for mime, value in list(data.items())[:64]:
         try:
             body = encoded(mime, value) if isinstance(mime, str) else None
-        except Exception:
+        except WRONG:
             body = None
         if body is None:
             continue
@@ -380,7 +395,7 @@ def result(kind, data, metadata):
     if metadata:
         try:
             told = encoded("json", metadata)
-        except Exception:
+        except WRONG:
             pass
     flat = [told, b"\n".join(left_out)]
     for mime, body in parts:
@@ -407,7 +422,7 @@ def shows_itself(value):
             return False
         method()
         return True
-    except Exception:
+    except WRONG:
         return False
 
 
@@ -679,15 +694,19 @@ def message_of(error):
 
 
 def own_part(traceback):
-    """The traceback from the code's first line on."""
+    """The traceback from the code's first line on, without what belongs to this program."""
     start = traceback
     while start is not None and not start.tb_frame.f_code.co_filename.startswith("<cell "):
         start = start.tb_next
-    if start is None and traceback is not None:
-        last = traceback
-        while last.tb_next is not None:
-            last = last.tb_next
-        return None if last.tb_frame.f_code.co_filename == "<cloche>" else traceback
+    if start is None:
+        start = traceback
+        while start is not None and start.tb_frame.f_code.co_filename == "<cloche>":
+            start = start.tb_next
+    part = start
+    while part is not None:
+        while part.tb_next is not None and part.tb_next.tb_frame.f_code.co_filename == "<cloche>":
+            part.tb_next = part.tb_next.tb_next
+        part = part.tb_next
     return start
 
 
@@ -701,10 +720,8 @@ def trim(error):
 
 def format_error(error):
     try:
-        import traceback
-
         trim(error)
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return "".join(tracing.format_exception(type(error), error, error.__traceback__))
     except BaseException:
         return "%s: %s\n(its traceback cannot be made)\n" % (name_of(type(error)), message_of(error))
 
@@ -786,14 +803,23 @@ def prepare():
     display.__module__ = no_input.__module__ = "builtins"
 
 
+def warm_up():
+    """Errors need these; importing them now, while nobody waits, costs no execution anything."""
+    global tracing
+    try:
+        import linecache
+        import traceback as tracing
+    except Exception:
+        pass
+
+
+tracing = None
+
+
 def main():
     prepare()
     send(frame(b"R", b"%d.%d.%d" % sys.version_info[:3]))
-    try:
-        import linecache  # while nobody waits: errors need them
-        import traceback
-    except Exception:
-        pass
+    warm_up()
     while True:
         try:
             handle(*receive())
