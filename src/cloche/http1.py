@@ -89,6 +89,9 @@ class Answer:
         except HttpParserUpgrade as switched:
             self.leading = data[switched.args[0] :]
         except HttpParserError as error:
+            if error.__context__ is not None and not isinstance(error.__context__, Exception):
+                # Ctrl-C that falls into a callback is no fault of the answer
+                raise error.__context__ from None
             if not self.complete:
                 raise ProtocolError(str(error.__context__ or error)) from error
             self.reusable = False

@@ -164,3 +164,12 @@ def test_bodies_are_written_in_chunks_or_to_their_length() -> None:
         exact.piece(b"d")
     with pytest.raises(ValueError):
         BodyFraming(1).end()
+
+
+def test_an_interrupt_that_falls_into_the_parser_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Answer, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Answer, "on_body", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Answer().feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
