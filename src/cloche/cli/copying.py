@@ -45,12 +45,12 @@ def copy_in(sandbox: Sandbox, source: str, path: str) -> CopyReport:
         raise NotFoundError(f"no such file on the host: {source}")
     origin = os.path.realpath(source)
     is_tree = os.path.isdir(origin)
-    name = os.path.basename(os.path.abspath(source))
-    into = _place_inside(sandbox, path or ".", name, is_tree and _is_contents(source), is_tree)
+    contents = is_tree and _is_contents(source)
+    into = _place_inside(sandbox, path or ".", os.path.basename(os.path.abspath(source)), contents, is_tree)
     report = CopyReport()
     meter = Meter(source, None if is_tree else os.path.getsize(origin))
-    folder, name = (into, "") if is_tree else (posixpath.dirname(into) or ".", posixpath.basename(into))
-    stream = pack.tree(origin, report) if is_tree else pack.single(origin, name, report)
+    folder, name = (into, "") if contents else (posixpath.dirname(into) or ".", posixpath.basename(into))
+    stream = pack.tree(origin, report, name) if is_tree else pack.single(origin, name, report)
     with shown(lambda: str(meter)):
         sandbox.files.put_tar(folder, meter.counted(stream))
     return report

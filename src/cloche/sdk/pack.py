@@ -15,12 +15,15 @@ from cloche.sdk.values import CopyReport
 PIECE_BYTES = 256 << 10
 
 
-def tree(root: str, report: CopyReport) -> Iterator[bytes]:
-    """The tar stream of everything below `root`, with names relative to it. Counts into `report`, which also takes
-    what cannot be copied. Raises InvalidError for a file that shrinks meanwhile, PermissionDeniedError."""
+def tree(root: str, report: CopyReport, name: str = "") -> Iterator[bytes]:
+    """The tar stream of everything below `root`, with names relative to it, or of it and that as `name`. Counts into
+    `report`, which also takes what cannot be copied. Raises InvalidError for a file that shrinks meanwhile,
+    PermissionDeniedError."""
     with _host_errors():
-        for path, name in _walk(root):
-            yield from _entry(path, name, report)
+        if name:
+            yield from _entry(root, name, report)
+        for path, below in _walk(root, f"{name}/" if name else ""):
+            yield from _entry(path, below, report)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
@@ -68,8 +71,8 @@ def _host_errors() -> Iterator[None]:
         raise InvalidError(f"{error.filename} went away while it was copied", remedy="copy it again") from error
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
-    left = [(root, "")]
+def _walk(root: str, prefix: str) -> Iterator[tuple[str, str]]:
+    left = [(root, prefix)]
     while left:
         folder, prefix = left.pop()
         with os.scandir(folder) as entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
 
 PIECE_BYTES = 256 << 10
@@ -20,13 +20,14 @@ class Source(Protocol):
 def beside(name: str, parent: int | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the place of `name` as a whole when the body ends well, and else leaves nothing."""
     temporary = os.path.join(os.path.dirname(name), f".cloche-{os.urandom(8).hex()}")
-    with ExitStack() as undo:
-        descriptor = os.open(temporary, _NEW_FILE, 0o600, dir_fd=parent)
-        undo.callback(os.unlink, temporary, dir_fd=parent)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
+    # from before it is there, since a signal may come as soon as it is
+    try:
+        with os.fdopen(os.open(temporary, _NEW_FILE, 0o600, dir_fd=parent), "wb", buffering=0) as file:
             yield cast(BinaryIO, file)
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        undo.pop_all()
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=parent)
 
 
 def pour(source: Source, file: BinaryIO) -> int:

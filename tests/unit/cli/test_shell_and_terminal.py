@@ -1,0 +1,69 @@
+"""What a shell begins with, and what is known of this program's own terminal."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cloche.cli import progress, terminal
+from cloche.cli.commands.shell import _LOGIN
+
+
+def test_sh_where_there_is_no_bash(tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    said = subprocess.run(
+        ["/bin/sh", "-c", _LOGIN, "sh", "glass"], env={"PATH": str(tmp_path)}, input="echo $0; echo \"$PS1\"\n",
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert said.stdout.splitlines()[0].lstrip("-") == "sh", said
+
+
+def test_leave_keys_need_three_presses_within_a_second() -> None:
+    now, left = [0.0], []
+    keys = terminal.LeaveKeys(lambda: left.append(now[0]), lambda: now[0])
+    keys.watch(b"\x1d\x1da\x1d")
+    assert not left
+    keys.watch(b"\x1d\x1d")
+    assert left == [0.0]
+    keys.watch(b"\x1d")
+    now[0] = 0.9
+    keys.watch(b"\x1d")
+    now[0] = 1.1
+    keys.watch(b"\x1d")
+    assert left == [0.0]
+    now[0] = 1.2
+    keys.watch(b"\x1d")
+    assert left == [0.0, 1.2]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_the_alternate_screen_is_noticed_however_it_is_cut(size: int) -> None:
+    screen = terminal.Screen()
+    for text, other in ((b"ab\x1b[?1049hcd", True), (b"x" * 20, True), (b"\x1b[?1049l\x1b[?1049h\x1b[?1049l", False)):
+        for start in range(0, len(text), size):
+            screen.note(text[start : start + size])
+        assert (b"\x1b[?1049l" in screen.calm()) is other
+
+
+def test_what_the_terminal_can_do_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "screen")
+    monkeypatch.setenv("COLORTERM", "true\ncolor")
+    assert terminal.kind() == {"TERM": "screen"}
+    monkeypatch.delenv("TERM")
+    assert terminal.kind() == {}
+
+
+def test_amounts_and_rates() -> None:
+    assert [progress.amount(count) for count in (0, 1023, 1536, 5 << 40)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.5 KiB",
+        "5.0 TiB",
+    ]
+    now = [0.0]
+    meter = progress.Meter("big", 4 << 20, lambda: now[0])
+    assert list(meter.counted(iter([b"x" * (1 << 20)] * 2))) == [b"x" * (1 << 20)] * 2
+    now[0] = 2.0
+    assert str(meter) == "2.0 MiB of 4.0 MiB, 1.0 MiB/s  big"
