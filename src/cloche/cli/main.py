@@ -26,6 +26,7 @@ COMMANDS = {
     "shell": "Open a terminal in a sandbox: a login shell (bash where there is one, else sh), or CMD.",
     "cp": "Copy files and trees between host and sandbox.",
     "logs": "Show what processes wrote, or the node's log.",
+    "top": "Watch what sandboxes use, live.",
     "stop": "Stop sandboxes.",
     "start": "Start stopped sandboxes.",
     "pause": "Freeze sandboxes in memory.",

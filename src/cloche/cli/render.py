@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 #: control characters, and those that turn the direction of a line around
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_MARKS = frozenset({"Mn", "Me"})
+MAX_MARKS = 3
 
 
 def clean(text: object) -> str:
-    """Text in which escape sequences and invisible characters have become visible: ESC is \\x1b."""
-    return "".join(_visible(letter) if unicodedata.category(letter) in _HIDDEN else letter for letter in str(text))
+    """Text in which escape sequences and invisible characters have become visible: ESC is \\x1b. Of marks that are put
+    on a letter only so many stay as no language needs more: a pile of them reaches into other lines."""
+    said = str(text)
+    if said.isascii() and said.isprintable():
+        return said
+    return "".join(_harmless(said))
+
+
+def _harmless(text: str) -> Iterator[str]:
+    marks = 0
+    for letter in text:
+        category = unicodedata.category(letter)
+        marks = marks + 1 if category in _MARKS else 0
+        yield _visible(letter) if category in _HIDDEN or marks > MAX_MARKS else letter
 
 
 def print_json(value: object) -> None:
@@ -24,13 +39,27 @@ def print_json(value: object) -> None:
     write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on a terminal, aligned columns anywhere else."""
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, drop: Sequence[str] = ()) -> None:
+    """Aligned columns; on a terminal they fit its width, for which the columns in `drop` are left out in that order."""
+    from cloche.cli import tables
+
     cells = [[clean(cell) if cell not in (None, "") else "-" for cell in row] for row in rows]
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
-        _rich(headings, cells)
-    else:
-        _plain(headings, cells)
+    lines = tables.lines(list(headings), cells, columns(), drop)
+    if lines and colours() and lines[0].startswith(headings[0]) and " " in lines[0]:
+        lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+    write("".join(f"{line}\n" for line in lines))
+
+
+def columns() -> int | None:
+    """How wide the terminal is; None when standard output is none."""
+    if not sys.stdout.isatty():
+        return None
+    return max(1, shutil.get_terminal_size().columns)
+
+
+def colours() -> bool:
+    """Whether standard output is a terminal that may be sent colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def write(text: str) -> None:
@@ -54,6 +83,30 @@ def span(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
+def size(count: float | None) -> str:
+    """Bytes as people say them, in at most five characters: 1536 → "1.5K"."""
+    if count is None:
+        return "-"
+    for unit in ("B", "K", "M", "G"):
+        if count < 999.5:
+            return f"{count:.0f}{unit}" if unit == "B" or count >= 99.95 else f"{count:.1f}".removesuffix(".0") + unit
+        count /= 1024
+    return f"{count:.1f}".removesuffix(".0") + "T"
+
+
+def percent(value: float | None) -> str:
+    """Of one CPU: 250 is two and a half."""
+    return "-" if value is None else f"{value:.0f}%" if value >= 9.95 else f"{value:.1f}%"
+
+
+def clock(moment: float) -> str:
+    """Local time of UTC seconds, to the second."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):
+        return "-"
+
+
 def labels(found: dict[str, Any]) -> str:
     return ",".join(f"{key}={value}" if value else key for key, value in sorted(found.items()))
 
@@ -61,22 +114,3 @@ def labels(found: dict[str, Any]) -> str:
 def _visible(letter: str) -> str:
     code = ord(letter)
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-
-
-def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [headings, *rows])
-    write("".join(line.rstrip() + "\n" for line in lines))
-
-
-def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
