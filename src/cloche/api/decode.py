@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import types
@@ -40,7 +41,7 @@ def fields(data: bytes) -> frozenset[str]:
 
 def query(raw: bytes, kind: type[T]) -> T:
     """A query string as a `kind`: numbers and booleans from their text, a list from a repeated name."""
-    many = _repeatable(kind)
+    many = _repeatable(typing.cast(Any, kind))
     found: dict[str, Any] = {}
     for name, value in pairs(raw):
         if name in many:
@@ -113,6 +114,7 @@ def _escaped(value: object) -> str:
     return quote(plain, safe="/", errors="surrogateescape")
 
 
+@functools.cache
 def _repeatable(kind: Any) -> frozenset[str]:
     hints = typing.get_type_hints(kind)
     return frozenset(name for name, hint in hints.items() if _is_list(hint))

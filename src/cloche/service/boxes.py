@@ -52,7 +52,9 @@ class Boxes:
 
     async def discard(self, sandbox_id: str) -> None:
         """Raises EngineError when something is still mounted below, and then removes nothing."""
-        await asyncio.to_thread(self._discard, sandbox_id)
+        # mostly the engine has taken them away already, and a look costs less than a thread does
+        if any(os.path.lexists(parent / sandbox_id) for parent in (self._run, self._state)):
+            await asyncio.to_thread(self._discard, sandbox_id)
 
     async def free_bytes(self) -> int:
         """Of the disk that holds the data directory, for this user."""

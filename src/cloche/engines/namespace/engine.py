@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,25 +55,26 @@ class NamespaceEngine:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
 
     async def create(self, box: Box) -> None:
-        await supervisor.uninterrupted(_make_directories, box)
+        _make_directories(box)
         await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box))
 
     async def start(self, box: Box) -> None:
-        await supervisor.uninterrupted(_make_directories, box)
-        await supervisor.uninterrupted(_forget_last_run, Path(box.run_dir))
+        _make_directories(box)
+        _forget_last_run(Path(box.run_dir))
         saved = plan.saved_disk(box)
         restore = saved if os.path.exists(saved) else ""
         await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box, restore=restore))
 
     async def open_channel(self, box: Box) -> Channel:
-        if (await self.status(box)).status in ("exited", "gone"):
+        # a look at two files of our own; who listens behind the socket says the rest when a stream is opened
+        if not _may_run(Path(box.run_dir)):
             raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
         return UnixChannel(str(Path(box.run_dir) / "guest.sock"))
 
     async def status(self, box: Box) -> BoxStatus:
         run_dir = Path(box.run_dir)
-        written = await asyncio.to_thread(supervisor.read_json, run_dir / "supervisor.json")
-        ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
+        written = supervisor.read_json(run_dir / "supervisor.json")
+        ended = supervisor.read_json(run_dir / "exit.json")
         if ended is not None and _same_run(ended, written):
             return _ended(ended)
         if written is None:
@@ -90,13 +92,13 @@ class NamespaceEngine:
 
     async def _without_supervisor(self, run_dir: Path, written: dict[str, Any]) -> BoxStatus:
         # it may have written its last word between the two looks
-        ended = await asyncio.to_thread(supervisor.read_json, run_dir / "exit.json")
+        ended = supervisor.read_json(run_dir / "exit.json")
         if ended is not None and _same_run(ended, written):
             return _ended(ended)
         return BoxStatus(status="exited", reason="supervisor_lost")
 
     async def wait(self, box: Box) -> BoxStatus:
-        written = await asyncio.to_thread(supervisor.read_json, Path(box.run_dir) / "supervisor.json")
+        written = supervisor.read_json(Path(box.run_dir) / "supervisor.json")
         if written is not None and supervisor.is_supervisor(int(written["supervisor_pid"]), Path(box.run_dir)):
             await supervisor.wait_gone(int(written["supervisor_pid"]))
         return await self.status(box)
@@ -153,9 +155,7 @@ class NamespaceEngine:
         run_dir = Path(box.run_dir)
         await end_all(run_dir)
         groups = [group["dir"] for group in box.engine_state.get("cgroups", [])]
-        await asyncio.to_thread(_remove_groups, groups)
-        for directory in (run_dir, Path(box.state_dir)):
-            await asyncio.to_thread(shutil.rmtree, directory, True)
+        await asyncio.to_thread(_remove_all, groups, (run_dir, Path(box.state_dir)))
 
     async def sweep(self, known: frozenset[str]) -> list[str]:
         removed = []
@@ -174,7 +174,7 @@ async def end_all(run_dir: Path) -> None:
     """End whatever runs for this run directory: politely through its supervisor, else by killing that."""
     if not run_dir.exists():
         return
-    written = await asyncio.to_thread(supervisor.read_json, run_dir / "supervisor.json")
+    written = supervisor.read_json(run_dir / "supervisor.json")
     if written is not None:
         try:
             await supervisor.ask(run_dir, {"op": "end", "reason": "killed", "keep_disk": False})
@@ -185,6 +185,13 @@ async def end_all(run_dir: Path) -> None:
     else:
         for pid in await asyncio.to_thread(supervisor.find_in, run_dir):
             await supervisor.kill(pid, run_dir)
+
+
+def _may_run(run_dir: Path) -> bool:
+    written = supervisor.read_json(run_dir / "supervisor.json")
+    if written is None or _last_word(run_dir) is not None:
+        return False
+    return supervisor.is_supervisor(int(written["supervisor_pid"]), run_dir)
 
 
 def _ended(last_word: dict[str, Any]) -> BoxStatus:
@@ -229,6 +236,12 @@ def _strangers(home: Path, known: frozenset[str]) -> list[Path]:
     """Run directories of no known sandbox, and what a killed probe left."""
     runs = [path for path in home.glob("run/sb_*") if path.name not in known]
     return sorted([*runs, *home.glob(f"{checks.PROBE_PREFIX}*")])
+
+
+def _remove_all(groups: list[str], directories: Iterable[Path]) -> None:
+    _remove_groups(groups)
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_groups(groups: list[str]) -> None:

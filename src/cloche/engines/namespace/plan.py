@@ -3,10 +3,11 @@ agree field by field on guest/internal/box/plan.go."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import posixpath
 from typing import Any
+
+import msgspec
 
 from cloche.engines.base import Box
 from cloche.engines.namespace import cgroups
@@ -150,8 +151,8 @@ def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any
         "cgroups": state.get("cgroups", []),
         "freezer": state.get("freezer"),
         "memory_events": state.get("memory_events", ""),
-        "skeleton": [dataclasses.asdict(entry) for entry in root.entries],
-        "binds": [dataclasses.asdict(bind) for bind in binds(facts, box.spec, root)],
+        "skeleton": msgspec.to_builtins(list(root.entries)),
+        "binds": msgspec.to_builtins(binds(facts, box.spec, root)),
         "hide": list(box.spec.hide),
         **sizes(limits),
         "devices": DEVICES,
