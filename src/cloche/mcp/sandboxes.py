@@ -42,6 +42,7 @@ class Sandboxes:
         self._used: dict[str, float] = {}
         self._users: Counter[str] = Counter()
         self._default: str | None = None
+        self._tried = False
         self._making = asyncio.Lock()
         self._making_default = asyncio.Lock()
 
@@ -53,7 +54,8 @@ class Sandboxes:
             raise InvalidError("the name default means the sandbox that is used when none is named", field="name")
         async with self._making:
             await self._check_limit()
-            box = await AsyncSandbox.create(**wanted)
+            self._tried = True
+            box = await _made_or_undone(wanted)
         self._made[box.id], self._ttl[box.id] = box, ttl
         self._until[box.id], self._used[box.id] = time.time() + ttl, time.time()
         return box
@@ -100,7 +102,7 @@ class Sandboxes:
 
     async def close(self) -> None:
         """Remove all that this server has made, unless its settings keep them."""
-        if self._settings.keep or not self._made:
+        if self._settings.keep or not self._tried:
             return
         own = await AsyncSandbox.list(labels={LABEL: self._owner})
         results = await asyncio.gather(*(_remove(info.id) for info in own), return_exceptions=True)
@@ -182,6 +184,17 @@ def _gone(sandbox_id: str, error: ClocheError) -> ClocheError:
     if isinstance(error, NotFoundError):
         return NotFoundError(f"{sandbox_id} has ended: it was removed or not used for too long", remedy=REMEDY)
     return error
+
+
+async def _made_or_undone(wanted: SandboxOptions) -> AsyncSandbox:
+    """Make a sandbox. When the caller gives up meanwhile, what was made is removed: nobody would know of it."""
+    making = asyncio.ensure_future(AsyncSandbox.create(**wanted))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        with contextlib.suppress(ClocheError):
+            await (await making).remove()
+        raise
 
 
 async def _remove(sandbox_id: str) -> None:

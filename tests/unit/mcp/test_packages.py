@@ -21,26 +21,16 @@ def test_packages(text, parsed):
     assert packages.parse(text) == parsed
 
 
-NOT_PACKAGES = [
-    "-r x",
-    "--index-url=x",
-    "git+x://y",
-    "./x.whl",
-    "/tmp/x",
-    "x y",
-    "x y; z",
-    "x;y",
-    "$(id)",
-    "x==",
-    "x @ y",
-    "é",
-    "-",
-    "",
-    "x==1 2",
-]
+NOT_PACKAGES = {
+    "options": ["-r x", "--index-url=x", "-"],
+    "places": ["git+x://y", "./x.whl", "/tmp/x", "x @ y"],
+    "lists": ["x y", "x y; z", "x==1 2"],
+    "shell": ["x;y", "$(id)"],
+    "nonsense": ["", "x==", "é", "x" + "=" * 250],
+}
 
 
-@pytest.mark.parametrize("text", [*NOT_PACKAGES, "x" + "=" * 250])
+@pytest.mark.parametrize("text", [text for kind in NOT_PACKAGES.values() for text in kind])
 def test_what_is_no_package(text):
     with pytest.raises(InvalidError, match="not a package"):
         packages.parse(text)
