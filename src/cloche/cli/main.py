@@ -27,6 +27,8 @@ COMMANDS = {
     "cp": "Copy files and trees between host and sandbox.",
     "logs": "Show what processes wrote, or the node's log.",
     "top": "Watch what sandboxes use, live.",
+    "stats": "Show what sandboxes use.",
+    "events": "Show what happened to sandboxes, oldest first.",
     "stop": "Stop sandboxes.",
     "start": "Start stopped sandboxes.",
     "pause": "Freeze sandboxes in memory.",
