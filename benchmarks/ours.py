@@ -9,10 +9,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import Action, Contestant, WrongResult, command
+from benchmarks.measure import Action, Contestant, Unavailable, WrongResult, command
+
+if TYPE_CHECKING:
+    from cloche import Sandbox
 
 COMMAND = Path(sys.executable).parent / "cloche"
 SDK = "SDK, node warm"
@@ -26,6 +31,8 @@ def ours() -> list[Contestant]:
         Contestant("cloche --help", "command line", _help, goal_ms=100),
         Contestant("python3 -c pass (its floor)", "command line", _python),
         Contestant("create, exec true, remove", SDK, _create_exec_remove, goal_ms=10),
+        Contestant("create, exec true; from a warm pool", SDK, _from_pool, goal_ms=5),
+        Contestant("create, run_code; from a pool of contexts", SDK, _cell_from_pool, goal_ms=5),
         Contestant("exec true in a running sandbox", SDK, _exec, goal_ms=3),
         Contestant('run_code("1+1") in a live context', SDK, _cell, goal_ms=2),
         Contestant("write a 1 KiB file", SDK, _write, goal_ms=1.5),
@@ -57,6 +64,59 @@ def _create_exec_remove() -> Iterator[Action]:
             _expect_success(sandbox.exec("true").exit_code)
 
     yield once
+
+
+@contextlib.contextmanager
+def _from_pool() -> Iterator[Action]:
+    from cloche import Sandbox
+
+    with _waiting("benchmark") as settled:
+
+        def once() -> Action:
+            sandbox = Sandbox.create(template="benchmark")
+            _expect_success(sandbox.exec("true").exit_code)
+            return lambda: settled(sandbox)
+
+        yield once
+
+
+@contextlib.contextmanager
+def _cell_from_pool() -> Iterator[Action]:
+    from cloche import Sandbox
+
+    with _waiting("benchmark-python", contexts={"python": "import json"}) as settled:
+
+        def once() -> Action:
+            sandbox = Sandbox.create(template="benchmark-python")
+            if sandbox.run_code("json.dumps(1 + 1)").text != "'2'":
+                raise WrongResult("one and one is not two")
+            return lambda: settled(sandbox)
+
+        yield once
+
+
+@contextlib.contextmanager
+def _waiting(template: str, **warm: Any) -> Iterator[Callable[[Sandbox], None]]:
+    """A pool with one sandbox; yields what removes the one that was taken and waits for the next."""
+    from cloche import Node
+
+    node = Node()
+
+    def settle(taken: Sandbox | None) -> None:
+        if taken is not None:
+            taken.remove()
+        deadline = time.monotonic() + 30
+        while not any(template in pool.templates and pool.ready for pool in node.pool().pools):
+            if time.monotonic() > deadline:
+                raise Unavailable("the pool is not filled")
+            time.sleep(0.01)
+
+    node.templates.set(template, warm=1, **warm)
+    try:
+        settle(None)
+        yield settle
+    finally:
+        node.templates.remove(template)
 
 
 @contextlib.contextmanager
