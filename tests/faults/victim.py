@@ -12,12 +12,18 @@ import sys
 from pathlib import Path
 
 from cloche.engines import registry
+from cloche.model.limits import Limits
 from cloche.model.process import ProcessSpec
 from cloche.model.sandbox import SandboxSpec
+from cloche.service.pool import PoolSettings
 from cloche.service.services import Services
 from cloche.store.sqlite import SqliteStore
 
-BEFORE = {"create": [], "start": ["create", "stop"], "stop": ["create"], "remove": ["create"]}
+BEFORE = {"create": [], "start": ["create", "stop"], "stop": ["create"], "remove": ["create"],
+          "fill": [], "claim": ["fill"], "drain": ["fill"]}  # fmt: skip
+#: what a drain reaches is called as in every removal
+POINTS_OF = {"drain": "remove"}
+POOL = PoolSettings(size=2, quiet_seconds=0)
 NAME = "victim"
 
 
@@ -38,8 +44,17 @@ class OneEngine:
         return [self.engine.name]
 
 
-async def open_services(home: Path, engine: str, observer=None) -> Services:
-    return Services(home, await SqliteStore.open(home / "cloche.db"), OneEngine(home, engine), observer=observer)
+async def open_services(home: Path, engine: str, observer=None, pool=None) -> Services:
+    store = await SqliteStore.open(home / "cloche.db")
+    return Services(home, store, OneEngine(home, engine), observer=observer, pool=pool)
+
+
+async def fill(services: Services) -> None:
+    """Until two wait."""
+    await services.pool.start()
+    # there is nothing to wait on from outside
+    while (await services.pool.report()).pools[0].ready < POOL.size:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def act(services: Services, operation: str) -> None:
@@ -53,6 +68,12 @@ async def act(services: Services, operation: str) -> None:
             await services.sandboxes.stop(NAME, grace_seconds=0.2)
         case "remove":
             await services.sandboxes.remove(NAME)
+        case "fill":
+            await fill(services)
+        case "claim":
+            await services.sandboxes.create(SandboxSpec(name=NAME, ttl_seconds=1000, limits=Limits(pids=99)))
+        case "drain":
+            await services.close()
 
 
 async def main(home: Path, engine: str, operation: str, point: str) -> None:
@@ -64,10 +85,10 @@ async def main(home: Path, engine: str, operation: str, point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     armed, (point, _, later) = "", point.partition("+")
-    services = await open_services(home, engine, die)
+    services = await open_services(home, engine, die, POOL if operation in ("fill", "claim", "drain") else None)
     for earlier in BEFORE[operation]:
         await act(services, earlier)
-    armed = f"{operation}.{point}"
+    armed = f"{POINTS_OF.get(operation, operation)}.{point}"
     await act(services, operation)
 
 

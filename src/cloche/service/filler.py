@@ -135,12 +135,13 @@ class Filler:
         await self._core.boxes.engine(record).wait(self._core.boxes.box(record))
         shelf = self._shelves.drop(member)
         if shelf is not None:
+            member.guard = None
             shelf.died(self._core.clock.now())
             await to_the_end(self._remove(member))
             self._wake.set()
 
     async def _remove(self, member: Member) -> None:
-        if member.guard is not None and member.guard is not asyncio.current_task():
+        if member.guard is not None:
             member.guard.cancel()
         try:
             await members.remove(self._core, member.record)

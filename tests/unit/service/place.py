@@ -58,8 +58,9 @@ class OneEngine:
 class Place:
     """`async with Place(tmp_path) as place`; `await place.restart()` is a node that was killed and started again."""
 
-    def __init__(self, home: Path, store=None) -> None:
+    def __init__(self, home: Path, store=None, pool=None) -> None:
         self.home = home
+        self.pool = pool
         self.store = store or MemoryStore()
         self.clock = StillClock()
         self.points: list[str] = []
@@ -67,12 +68,14 @@ class Place:
 
     def make(self) -> None:
         self.engine = FakeEngine(self.home)
-        self.services = Services(self.home, self.store, OneEngine(self.engine), self.clock, self.observe)
+        engines = OneEngine(self.engine)
+        self.services = Services(self.home, self.store, engines, self.clock, self.observe, self.pool)
 
     async def observe(self, point: str) -> None:
         self.points.append(point)
 
     async def restart(self) -> list[str]:
+        await self.services.pool.stop()
         await self.services.reaper.close()
         await self.services.guests.close_all()
         self.make()
