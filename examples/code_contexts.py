@@ -1,5 +1,5 @@
-"""An analyst's session: state from cell to cell, a value in several formats, an error that is shown to who wrote it, and
-a loop that is stopped. The code could come from anybody: it runs in a sandbox."""
+"""An analyst's session: state from cell to cell, values, an error that is shown to who wrote it, and a loop that is
+stopped. The code could come from anybody: it runs in a sandbox."""
 
 from cloche import Execution, Sandbox
 
