@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloche.engines import registry
@@ -460,6 +461,38 @@ async def test_the_disk_limit_is_real(boxes: Bench) -> None:
     with contextlib.suppress(NotFoundError):
         await sandbox.guest.remove("large")
     await sandbox.guest.write_file("small", b"x" * MIB)
+
+
+async def test_limits_can_be_changed_late(boxes: Bench) -> None:
+    _need(boxes.capabilities.late_limits, "late_limits")
+    sandbox = await boxes.create()
+    before = sandbox.box.spec.limits.resolved()
+    assert boxes.engine.fixed_limits(sandbox.box, before) == []
+    enforced = boxes.capabilities.limits_enforced
+    wanted = Limits(memory_mib=64 if "memory" in enforced else None, pids=before.pids - 1)
+    spec = SandboxSpec(limits=wanted)
+    assert boxes.engine.fixed_limits(sandbox.box, wanted.resolved()) == []
+    state = json.loads(json.dumps(await boxes.engine.set_limits(sandbox.box, wanted.resolved())))
+    changed = msgspec.structs.replace(sandbox.box, spec=spec, engine_state=state)
+    assert (await boxes.engine.status(changed)).status == "running"
+    if "memory" in enforced:
+        hungry = await sandbox.exec("sh", "-c", "a=0123456789abcdef; while :; do a=$a$a; done")
+        assert (hungry.info.exit_code, hungry.info.limit_hit) == (137, "memory")
+    # up again, and beyond what it was made with
+    more = Limits(memory_mib=2 * before.memory_mib if "memory" in enforced else None).resolved()
+    await boxes.engine.set_limits(changed, more)
+    assert (await sandbox.exec("echo", "alive")).stdout == b"alive\n"
+    await boxes.engine.remove(changed)
+    assert (await boxes.engine.status(sandbox.box)).status == "gone"
+
+
+async def test_what_cannot_be_changed_late_is_said(boxes: Bench) -> None:
+    _need(boxes.capabilities.late_limits, "late_limits")
+    sandbox = await boxes.create()
+    before = sandbox.box.spec.limits.resolved()
+    for name, field in (("disk", "disk_mib"), ("memory", "memory_mib"), ("cpus", "cpus"), ("pids", "pids")):
+        other = msgspec.structs.replace(before, **{field: getattr(before, field) * 2})
+        assert boxes.engine.fixed_limits(sandbox.box, other) in ([], [name])
 
 
 async def test_the_open_files_limit_is_real(boxes: Bench) -> None:

@@ -158,3 +158,33 @@ def test_leftovers_are_this_data_directorys_own(tmp_path: Path) -> None:
     assert cgroups.leftovers(Layout(2, parents), "tag") == [str(tmp_path / "cloche-tag-sb_1")]
     assert cgroups.leftovers(Layout(1, parents), "tag") == [str(tmp_path / "cloche-tag/sb_3")]
     assert cgroups.leftovers(None, "tag") == []
+
+
+def test_limits_are_rewritten(tmp_path: Path) -> None:
+    made = cgroups.groups(Layout(1, {"memory": str(tmp_path)}), "tag", "sb_1", LIMITS)["cgroups"]
+    place = Path(made[0]["dir"])
+    place.mkdir(parents=True)
+    for mib in (64, 32, 128, 128):
+        wanted = Limits(memory_mib=mib, cpus=0.5, pids=16).resolved()
+        changed = cgroups.groups(Layout(1, {"memory": str(tmp_path)}), "tag", "sb_1", wanted)["cgroups"]
+        cgroups.rewrite(made, changed)
+        made = changed
+    for file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        assert (place / file).read_text() == str(128 << 20)
+
+
+def test_what_did_not_change_is_not_written(tmp_path: Path) -> None:
+    made = cgroups.groups(Layout(2, dict.fromkeys(("memory", "cpu", "pids"), str(tmp_path))), "tag", "sb_1", LIMITS)
+    cgroups.rewrite(made["cgroups"], made["cgroups"])
+    assert list(tmp_path.iterdir()) == []
+    other = Limits(memory_mib=64, cpus=0.5, pids=17).resolved()
+    changed = cgroups.groups(Layout(2, dict.fromkeys(("memory", "cpu", "pids"), str(tmp_path))), "tag", "sb_1", other)
+    Path(made["cgroups"][0]["dir"]).mkdir()
+    cgroups.rewrite(made["cgroups"], changed["cgroups"])
+    assert [path.name for path in Path(made["cgroups"][0]["dir"]).iterdir()] == ["pids.max"]
+
+
+def test_a_group_that_is_gone_cannot_be_limited(tmp_path: Path) -> None:
+    made = cgroups.groups(Layout(1, {"pids": str(tmp_path / "gone")}), "tag", "sb_1", LIMITS)["cgroups"]
+    with pytest.raises(OSError, match="No such file"):
+        cgroups.rewrite([], made)

@@ -153,7 +153,7 @@ def test_proc_is_protected() -> None:
 
 def test_names_and_deadlines() -> None:
     assert made(ONE, SandboxSpec())["hostname"] == "sb-1"
-    assert made(ONE, SandboxSpec(name="build"))["hostname"] == "build"
+    assert made(ONE, SandboxSpec(name="build"))["hostname"] == "sb-1", "a name may come when the box is there already"
     assert made(ONE, SandboxSpec(name="build", hostname="h" * 100))["hostname"] == "h" * 63
     assert made(ONE, SandboxSpec())["deadline"] == 0
     assert made(ONE, SandboxSpec(), deadline=5.5)["deadline"] == 5.5
@@ -177,3 +177,17 @@ def test_the_plan_is_json_and_fits_the_launchers_fields() -> None:
 def test_data_directories_have_different_tags() -> None:
     assert plan.home_tag("/a") != plan.home_tag("/b")
     assert plan.home_tag("/a") == plan.home_tag("/a")
+
+
+def test_what_is_fixed_once_a_box_is_made() -> None:
+    before = Limits().resolved()
+
+    def fixed(facts: Facts, **limits: Any) -> list[str]:
+        return plan.fixed_limits(facts, before, Limits(**limits).resolved())
+
+    assert fixed(ROOT, memory_mib=64, cpus=0.1, pids=9, open_files=99) == []
+    assert fixed(ONE, memory_mib=64, cpus=0.1, pids=9) == ["memory", "cpus"]
+    assert fixed(ROOT, disk_mib=5) == ["disk"]
+    # the hard limit that the guest was started with
+    assert fixed(ROOT, pids=before.pids + plan.PIDS_HEADROOM) == []
+    assert fixed(ROOT, pids=before.pids + plan.PIDS_HEADROOM + 1) == ["pids"]
