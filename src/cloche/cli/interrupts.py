@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -79,9 +79,14 @@ def watched() -> Iterator[Watch]:
             signal.signal(number, handler)
 
 
+def forwarded(process: Process, numbers: tuple[int, ...]) -> AbstractContextManager[None]:
+    """Hand these signals to the process."""
+    return told(process.signal, numbers)
+
+
 @contextmanager
-def forwarded(process: Process, numbers: tuple[int, ...]) -> Iterator[None]:
-    """Hand these signals to the process. The handler only notes them: it interrupts code that holds locks."""
+def told(act: Callable[[int], None], numbers: tuple[int, ...]) -> Iterator[None]:
+    """Call `act` with each of these signals, in a thread: the handler interrupts code that holds locks."""
     waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     presses: list[int] = []
 
@@ -92,7 +97,7 @@ def forwarded(process: Process, numbers: tuple[int, ...]) -> Iterator[None]:
         waiting.put(number)
 
     before = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
-    sender = threading.Thread(target=_send, args=(process, waiting), daemon=True, name="cloche-signals")
+    sender = threading.Thread(target=_send, args=(act, waiting), daemon=True, name="cloche-signals")
     sender.start()
     try:
         yield
@@ -102,10 +107,10 @@ def forwarded(process: Process, numbers: tuple[int, ...]) -> Iterator[None]:
         waiting.put(None)
 
 
-def _send(process: Process, waiting: queue.SimpleQueue[int | None]) -> None:
+def _send(act: Callable[[int], None], waiting: queue.SimpleQueue[int | None]) -> None:
     while (number := waiting.get()) is not None:
         try:
-            process.signal(number)
+            act(number)
         except ClocheError:
             pass
 

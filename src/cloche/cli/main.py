@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Show everything that is known of sandboxes.",
     "exec": "Run a command in a running sandbox.",
     "shell": "Open a terminal in a sandbox: a login shell (bash where there is one, else sh), or CMD.",
+    "code": "Run code in an interpreter that keeps its state, or type it at the terminal.",
     "cp": "Copy files and trees between host and sandbox.",
     "logs": "Show what processes wrote, or the node's log.",
     "top": "Watch what sandboxes use, live.",

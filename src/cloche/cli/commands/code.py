@@ -1,0 +1,94 @@
+"""`cloche code`: cells in an interpreter that keeps its state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloche.cli import arguments, cellview, execution, interrupts, render, temporary
+from cloche.cli.cellview import Shown
+from cloche.cli.failure import say
+from cloche.cli.interactive import Session
+from cloche.model.code import LANGUAGES, Language
+from cloche.model.errors import InvalidError
+from cloche.sdk._sync.sandbox import Sandbox
+
+_BY_SUFFIX: dict[str, Language] = {".py": "python", ".js": "javascript", ".mjs": "javascript", ".sh": "bash"}
+
+
+@click.command("code")
+@click.option("-l", "--language", type=click.Choice(LANGUAGES), help="By the name of FILE, or python.")
+@click.option("-c", "--code", metavar="CODE", help="The code itself.")
+@click.option("--timeout", type=arguments.DURATION, help="Interrupt the code after, such as 30s (status 124).")
+@click.option("--context", metavar="ID", help="Run in this context instead of the language's default one.")
+@click.option("--save-images", metavar="DIR", type=click.Path(path_type=Path), help="Keep the pictures it shows here.")
+@click.option("--image", default="host", show_default=True, help="Without BOX: what the new sandbox is made of.")
+@click.option("--memory", type=arguments.SIZE, help="Without BOX: its memory; 512m when not given.")
+@click.option("--keep", is_flag=True, help="Without BOX: leave the sandbox running afterwards.")
+@arguments.json_flag
+@click.argument("box", required=False)
+@click.argument("file", required=False)
+def command(
+    box: str | None, file: str | None, language: Language | None, code: str | None, as_json: bool, **given: Any
+) -> int:
+    """Run code in an interpreter that keeps its state, or type it at the terminal.
+
+    The code is CODE, a FILE, or stdin for `-` and where stdin is no terminal. Variables stay from one call to the next
+    in the same BOX; without BOX a new sandbox is made and removed afterwards. A single argument that is `-`, has a
+    slash or ends in .py, .js, .mjs or .sh is FILE. What the code prints goes to stdout and stderr, its last value to
+    stdout. Exits with 0, 1 when the code raised, 124 when it timed out.
+    """
+    box, file = _told_apart(box, file)
+    code = _code(code, file)
+    chosen = language or _BY_SUFFIX.get(Path(file or "").suffix, "python")
+    if code is None and as_json:
+        raise InvalidError("--json needs code", remedy="cloche code --json -c 'print(1)'")
+    return _in(
+        box, given, lambda session: _cell(session, code, as_json) if code is not None else _type(session), chosen
+    )
+
+
+def _in(box: str | None, given: dict[str, Any], use: Any, language: Language) -> int:
+    with interrupts.watched() as watch:
+
+        def session(sandbox: Sandbox) -> int:
+            shown = Shown(given["save_images"])
+            return int(use(Session(sandbox, watch, shown, language, given["context"], given["timeout"])))
+
+        if box is not None:
+            return session(watch.interruptible(lambda: execution.found(box)))
+        options = {"image": given["image"], "memory": given["memory"]}
+        return temporary.used(options, watch, session, keep=given["keep"])
+
+
+def _cell(session: Session, code: str, as_json: bool) -> int:
+    stream = session.stream(code)
+    done = session.watch.interruptible(stream.result if as_json else lambda: session.shown.cell(stream))
+    if as_json:
+        render.print_json(cellview.as_json(session.sandbox.id, done))
+    return cellview.status_of(done)
+
+
+def _type(session: Session) -> int:
+    name = render.clean(session.sandbox.name or session.sandbox.id)
+    say(f"cloche: {session.language} in {name}; :help helps, Ctrl-D leaves")
+    return session.run()
+
+
+def _told_apart(box: str | None, file: str | None) -> tuple[str | None, str | None]:
+    if box is not None and file is None and (box == "-" or "/" in box or Path(box).suffix in _BY_SUFFIX):
+        return None, box
+    return box, file
+
+
+def _code(code: str | None, file: str | None) -> str | None:
+    """The code, or None when it is to be typed."""
+    if code is not None and file is not None:
+        raise InvalidError("-c and FILE exclude each other", remedy="leave one of them out")
+    if code is not None:
+        return code
+    if file is None and cellview.has_terminal():
+        return None
+    return cellview.read_code(file or "-")

@@ -1,0 +1,156 @@
+"""`cloche code` at a terminal: cells are typed, run in one context, and shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloche.cli import failure, interrupts
+from cloche.cli.cellview import Shown
+from cloche.cli.complete_code import is_whole
+from cloche.cli.failure import say
+from cloche.cli.interrupts import Ended, Watch
+from cloche.cli.render import clean
+from cloche.model.code import LANGUAGES, Language
+from cloche.model.errors import ClocheError, InvalidError, NodeUnreachableError, NotFoundError, SandboxDeadError
+from cloche.sdk._sync.contexts import Context
+from cloche.sdk._sync.executions import CodeStream
+from cloche.sdk._sync.sandbox import Sandbox
+
+HISTORY_LINES = 2000
+MAX_HISTORY_BYTES = 1 << 20
+_PROMPTS = {"python": (">>> ", "... "), "javascript": ("js> ", "... "), "bash": ("sh$ ", "... ")}
+_HELP = """\
+Code is run when it is whole; a block of Python ends with an empty line. Ctrl-C interrupts what runs and keeps its
+variables, or drops what is being typed; Ctrl-D leaves.
+  :lang LANGUAGE   go on in python, javascript or bash; each keeps its own variables
+  :restart         a new interpreter, without the variables
+  :interrupt       interrupt what somebody else runs in this context
+  :help, :quit"""
+_FATAL = (SandboxDeadError, NodeUnreachableError, NotFoundError)
+
+
+@dataclass
+class Session:
+    """Where cells run. `context` None: the default one of the language."""
+
+    sandbox: Sandbox
+    watch: Watch
+    shown: Shown
+    language: Language = "python"
+    context: str | None = None
+    timeout_seconds: float | None = None
+
+    def run(self) -> int:
+        """Until Ctrl-D or :quit → 0. Raises Ended, SandboxDeadError, NodeUnreachableError."""
+        while True:
+            with _history(self.language):
+                line = self._read()
+            if line is None or line.strip() in (":quit", ":q", ":exit"):
+                return 0
+            try:
+                self._do(line)
+            except _FATAL:
+                raise
+            except ClocheError as error:
+                failure.report(error)
+
+    def stream(self, code: str) -> CodeStream:
+        return self.sandbox.stream_code(
+            code, language=self.language, context=self.context, timeout_seconds=self.timeout_seconds
+        )
+
+    def _do(self, line: str) -> None:
+        if not line.strip():
+            return
+        if line.startswith(":"):
+            self._command(*line[1:].split())
+            return
+        stream = self.stream(line)
+        with interrupts.told(lambda number: stream.interrupt(), (signal.SIGINT,)):
+            self.watch.interruptible(lambda: self.shown.cell(stream))
+
+    def _read(self) -> str | None:
+        """A whole piece of code; "" when it was given up, None at the end."""
+        first, more = _PROMPTS[self.language]
+        typed = ""
+        while True:
+            try:
+                prompt = more if typed else first
+                typed += self.watch.interruptible(lambda: input(prompt))  # noqa: B023
+            except EOFError:
+                say("")
+                return None
+            except (KeyboardInterrupt, Ended) as pressed:
+                if getattr(pressed, "number", signal.SIGINT) != signal.SIGINT:
+                    raise
+                say("")
+                return ""
+            if typed.startswith(":") or is_whole(self.language, typed):
+                return typed
+            typed += "\n"
+
+    def _command(self, name: str = "help", *words: str) -> None:
+        known = {"help": self._help, "lang": self._lang, "restart": self._restart, "interrupt": self._interrupt}
+        action = known.get(name)
+        if action is None:
+            raise InvalidError(f"no command :{name}", remedy=":help")
+        action(*words[:1])
+
+    def _help(self, *words: str) -> None:
+        say(_HELP)
+
+    def _lang(self, *words: str) -> None:
+        wanted = next((language for language in LANGUAGES if words and language.startswith(words[0])), None)
+        if wanted is None:
+            has = ", ".join(self.sandbox.contexts.languages())
+            raise InvalidError(f"name a language; this sandbox has {clean(has)}", remedy=":lang python")
+        self.language, self.context = wanted, None
+
+    def _restart(self, *words: str) -> None:
+        self._found().restart()
+        say("cloche: a new interpreter; the variables are gone")
+
+    def _interrupt(self, *words: str) -> None:
+        self._found().interrupt()
+
+    def _found(self) -> Context:
+        if self.context is not None:
+            return self.sandbox.contexts.get(self.context)
+        for context in self.sandbox.contexts.list():
+            if context.info.default and context.language == self.language and context.info.state != "ended":
+                return context
+        raise InvalidError(f"no {self.language} has run here yet")
+
+
+@contextmanager
+def _history(language: str) -> Iterator[None]:
+    """What was typed before is there again, as far as it fits; nothing is said where that cannot be."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    path = _state_directory() / f"history-{language}"
+    readline.set_auto_history(True)
+    readline.clear_history()
+    with suppress(OSError):
+        if path.stat().st_size <= MAX_HISTORY_BYTES:
+            readline.read_history_file(path)
+    try:
+        yield
+    finally:
+        readline.set_history_length(HISTORY_LINES)
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            readline.write_history_file(path)
+
+
+def _state_directory() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "cloche"
