@@ -4,7 +4,6 @@ Pure: the service makes, counts and gives out (service/pool.py)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
@@ -36,6 +35,9 @@ class PoolKey(msgspec.Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """Names the pool in the store and to people: 16 characters."""
+        # clients import this file too, and OpenSSL with hashlib
+        import hashlib
+
         # the standard library's writes paths that are no text, too
         written = json.dumps(msgspec.to_builtins(self), sort_keys=True)
         return hashlib.sha256(written.encode("ascii")).hexdigest()[:16]

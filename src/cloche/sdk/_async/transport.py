@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cloche.http1 import SMALL_BYTES, Answer, BodyFraming, Headers, ProtocolError, request_head
 from cloche.model.errors import TimedOutError
@@ -23,8 +23,7 @@ MAX_IDLE = 8
 IDLE_SECONDS = 30.0
 
 
-@dataclass(slots=True)
-class _Request:
+class _Request(NamedTuple):
     """`begin`: the head, with the body when that is small. A `rest` that is an iterator goes out in chunks.
     `silence_seconds`: how long the answer may say nothing."""
 
