@@ -35,8 +35,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
-APT_FOR_TESTS = {"newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs"}
+APT_FOR_TESTS = {"newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs", "npm": "npm"}
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
+#: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
+INSPECTOR = ROOT / ".cache" / "inspector"
 PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
 WRITTEN = [["scripts/generate_sync.py"], ["scripts/generate_reference.py"]]
 DEMO = """
@@ -68,6 +70,8 @@ def test(arguments: list[str]) -> int:
     install("dev")
     if os.geteuid() == 0 and not os.environ.get("CLOCHE_DEV_NO_SETUP"):
         apt_install(APT_FOR_TESTS)
+    if not os.environ.get("CLOCHE_DEV_NO_SETUP"):
+        install_inspector()
     if not arguments and go("test", "./..."):
         return 1
     return venv_run("-m", "pytest", *arguments)
@@ -288,6 +292,24 @@ def apt_install(programs: dict[str, str]) -> int:
         if done.returncode:
             return fail(f"{' '.join(argv)} failed: {done.stderr.strip()[-500:]}")
     return 0
+
+
+def install_inspector() -> None:
+    """Fetch the MCP Inspector's command line unless it is there; the tests that need it skip where that fails."""
+    sources = [ROOT / "tests/integration/inspector" / name for name in ("package.json", "package-lock.json")]
+    npm, stamp = shutil.which("npm"), INSPECTOR / "node_modules" / ".from-lock"
+    if not npm or (stamp.exists() and stamp.read_bytes() == sources[1].read_bytes()):
+        return
+    say("installing: the MCP Inspector")
+    INSPECTOR.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        shutil.copy(source, INSPECTOR)
+    argv = ["timeout", "300", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    fetched = subprocess.run(argv, cwd=INSPECTOR, capture_output=True, text=True)
+    if fetched.returncode:
+        fail(f"npm ci failed, so the tests with the MCP Inspector skip: {fetched.stderr.strip()[-300:]}")
+    else:
+        stamp.write_bytes(sources[1].read_bytes())
 
 
 def has_go() -> bool:

@@ -18,7 +18,16 @@ def of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     _, parts = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     root = dict(parts.pop(kind.__name__))
     root.pop("title", None)
+    root["properties"] = {name: _described(found) for name, found in root.get("properties", {}).items()}
     return {**root, "$defs": parts} if parts else root
+
+
+def _described(found: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a value that may be null belongs to the argument, not to one of its kinds."""
+    kinds = found.get("anyOf", [])
+    said = [kind["description"] for kind in kinds if "description" in kind]
+    bare = [{name: value for name, value in kind.items() if name != "description"} for kind in kinds]
+    return {"description": said[0], **found, "anyOf": bare} if said else found
 
 
 def read(given: dict[str, Any], kind: type[T]) -> T:
