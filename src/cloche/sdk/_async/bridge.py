@@ -7,17 +7,19 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from cloche.model.errors import ClocheError
-from cloche.sdk.code import Result
 from cloche.sdk.launch import ensure_node
+
+if TYPE_CHECKING:
+    from cloche.sdk.code import Result
 
 T = TypeVar("T")
 Callback = Callable[[bytes], Awaitable[None] | None]
 TextCallback = Callable[[str], Awaitable[None] | None]
-ResultCallback = Callable[[Result], Awaitable[None] | None]
+ResultCallback = Callable[["Result"], Awaitable[None] | None]
 Chunks = AsyncIterable[bytes] | Iterable[bytes]
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = WeakKeyDictionary()

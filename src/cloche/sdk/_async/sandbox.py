@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -15,13 +16,9 @@ from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._async import bridge
-from cloche.sdk._async.contexts import AsyncContexts
-from cloche.sdk._async.executions import AsyncCodeStream
 from cloche.sdk._async.files import AsyncFiles
 from cloche.sdk._async.node import AsyncNode
 from cloche.sdk._async.process import AsyncProcess
-from cloche.sdk.code import Execution
-from cloche.sdk.code_options import CodeOptions, code_body
 from cloche.sdk.collect import Collector
 from cloche.sdk.options import ProcessOptions, SandboxOptions
 from cloche.sdk.values import (
@@ -33,6 +30,12 @@ from cloche.sdk.values import (
     SandboxInfo,
     SandboxInfoPage,
 )
+
+if TYPE_CHECKING:  # a command that runs no code in contexts does not import what does
+    from cloche.sdk._async.contexts import AsyncContexts
+    from cloche.sdk._async.executions import AsyncCodeStream
+    from cloche.sdk.code import Execution
+    from cloche.sdk.code_options import CodeOptions
 
 Stdin = bytes | str | bridge.Chunks
 #: inside the class `list` is its own method
@@ -51,7 +54,6 @@ class AsyncSandbox:
         self._info = info
         self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
         self.files = AsyncFiles(node.transport, info.id)
-        self.contexts = AsyncContexts(node.transport, info.id)
 
     @classmethod
     async def create(
@@ -95,6 +97,13 @@ class AsyncSandbox:
             if page.next_cursor is None:
                 return found
             query["cursor"] = page.next_cursor
+
+    @functools.cached_property
+    def contexts(self) -> AsyncContexts:
+        """The interpreters in it that keep their state."""
+        from cloche.sdk._async.contexts import AsyncContexts
+
+        return AsyncContexts(self._transport, self.id)
 
     @property
     def id(self) -> str:
@@ -193,11 +202,16 @@ class AsyncSandbox:
 
     def stream_code(self, code: str, **options: Unpack[CodeOptions]) -> AsyncCodeStream:
         """Run code and iterate over its events as they come. It is sent when the first of them is asked for."""
+        from cloche.sdk._async.executions import AsyncCodeStream
+        from cloche.sdk.code_options import code_body
+
         return AsyncCodeStream(self._transport, self._path, body=code_body(code, options))
 
     def execution(self, execution_id: str, *, after: int = 0, follow: bool = True) -> AsyncCodeStream:
         """The events above `after` of code that was run with on_disconnect="keep", or that still runs. The newest 64
         that have ended are kept; reading raises NotFoundError for others."""
+        from cloche.sdk._async.executions import AsyncCodeStream
+
         return AsyncCodeStream(self._transport, self._path, execution_id=execution_id, after=after, follow=follow)
 
     async def start(self, *, session_env: Mapping[str, str] | None = None) -> SandboxInfo:

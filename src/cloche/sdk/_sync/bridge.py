@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloche.model.errors import ClocheError
-from cloche.sdk.code import Result
 from cloche.sdk.launch import ensure_node
+
+if TYPE_CHECKING:
+    from cloche.sdk.code import Result
 
 T = TypeVar("T")
 Callback = Callable[[bytes], None]
 TextCallback = Callable[[str], None]
-ResultCallback = Callable[[Result], None]
+ResultCallback = Callable[["Result"], None]
 Chunks = Iterable[bytes]
 
 _shared: dict[int, dict[Any, Any]] = {}

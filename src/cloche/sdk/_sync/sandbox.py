@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -17,13 +18,9 @@ from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._sync import bridge
-from cloche.sdk._sync.contexts import Contexts
-from cloche.sdk._sync.executions import CodeStream
 from cloche.sdk._sync.files import Files
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.process import Process
-from cloche.sdk.code import Execution
-from cloche.sdk.code_options import CodeOptions, code_body
 from cloche.sdk.collect import Collector
 from cloche.sdk.options import ProcessOptions, SandboxOptions
 from cloche.sdk.values import (
@@ -35,6 +32,12 @@ from cloche.sdk.values import (
     SandboxInfo,
     SandboxInfoPage,
 )
+
+if TYPE_CHECKING:  # a command that runs no code in contexts does not import what does
+    from cloche.sdk._sync.contexts import Contexts
+    from cloche.sdk._sync.executions import CodeStream
+    from cloche.sdk.code import Execution
+    from cloche.sdk.code_options import CodeOptions
 
 Stdin = bytes | str | bridge.Chunks
 #: inside the class `list` is its own method
@@ -53,7 +56,6 @@ class Sandbox:
         self._info = info
         self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
         self.files = Files(node.transport, info.id)
-        self.contexts = Contexts(node.transport, info.id)
 
     @classmethod
     def create(
@@ -97,6 +99,13 @@ class Sandbox:
             if page.next_cursor is None:
                 return found
             query["cursor"] = page.next_cursor
+
+    @functools.cached_property
+    def contexts(self) -> Contexts:
+        """The interpreters in it that keep their state."""
+        from cloche.sdk._sync.contexts import Contexts
+
+        return Contexts(self._transport, self.id)
 
     @property
     def id(self) -> str:
@@ -195,11 +204,16 @@ class Sandbox:
 
     def stream_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeStream:
         """Run code and iterate over its events as they come. It is sent when the first of them is asked for."""
+        from cloche.sdk._sync.executions import CodeStream
+        from cloche.sdk.code_options import code_body
+
         return CodeStream(self._transport, self._path, body=code_body(code, options))
 
     def execution(self, execution_id: str, *, after: int = 0, follow: bool = True) -> CodeStream:
         """The events above `after` of code that was run with on_disconnect="keep", or that still runs. The newest 64
         that have ended are kept; reading raises NotFoundError for others."""
+        from cloche.sdk._sync.executions import CodeStream
+
         return CodeStream(self._transport, self._path, execution_id=execution_id, after=after, follow=follow)
 
     def start(self, *, session_env: Mapping[str, str] | None = None) -> SandboxInfo:
