@@ -4,11 +4,17 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"cloche/guest/internal/box"
 )
 
 var version = "dev"
+
+func init() {
+	// The main thread is the one that makes the box: the kernel counts a program's memory where that thread is.
+	runtime.LockOSThread()
+}
 
 func main() {
 	switch os.Args[0] {

@@ -10,7 +10,7 @@ import (
 
 // fillRoot attaches what the box sees of the host, then its own /proc and /dev, then covers what it may not see.
 func fillRoot(doc *initDoc, root string, trees []int) error {
-	plan := &doc.Plan
+	plan := &doc.plan
 	rootFD, err := syscall.Open(root, openDir, 0)
 	if err != nil {
 		return stage("open root", err)
@@ -139,7 +139,7 @@ func mountDev(doc *initDoc, root string) error {
 		return stage("mount /dev", err)
 	}
 	defer syscall.Close(devFD)
-	for _, name := range doc.Plan.Devices {
+	for _, name := range doc.plan.Devices {
 		if err := bindDevice(devFD, name); err != nil {
 			return stage("/dev/"+name, err)
 		}
@@ -150,7 +150,7 @@ func mountDev(doc *initDoc, root string) error {
 	if err := syscall.Mount("devpts", dev+"/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max="+strconv.Itoa(terminals)); err != nil {
 		return stage("/dev/pts", err)
 	}
-	options = "size=" + strconv.Itoa(doc.Plan.ShmMiB) + "m,mode=1777"
+	options = "size=" + strconv.Itoa(doc.plan.ShmMiB) + "m,mode=1777"
 	if err := syscall.Mount("tmpfs", dev+"/shm", "tmpfs", quiet, options); err != nil {
 		return stage("/dev/shm", err)
 	}

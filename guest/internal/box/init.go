@@ -2,6 +2,7 @@ package box
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -25,19 +26,38 @@ const (
 	keyctlJoin  = 1
 )
 
-// initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on.
+// initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on. The plan came before.
 type initDoc struct {
-	Plan  Plan   `json:"plan"`
 	Nonce string `json:"nonce"`
-	// descriptors come after the document, over the sync socket: the listening socket first. The numbers are places
-	// among them, -1 for none.
+	// descriptors come after the document: the listening socket and the log first. The numbers are places among them, -1
+	// for none.
 	Lent         int   `json:"lent"`
 	Trees        []int `json:"trees"`
+	Tasks        []int `json:"tasks"` // the cgroups that this process enters by itself
 	Restore      int   `json:"restore"`
 	MemoryEvents int   `json:"memory_events"`
 
+	plan                        Plan
 	listen, restoreFD, memoryFD int
-	trees                       []int
+	trees, tasks                []int
+}
+
+// awaitRelease reads the plan, and waits until the supervisor says that this process is where it belongs. Until then it
+// does nothing else: its ids are not mapped and it sits in no cgroup.
+func (d *initDoc) awaitRelease() error {
+	learnPlans()
+	raw, err := io.ReadAll(os.NewFile(docFD, "doc"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &d.plan); err != nil {
+		return err
+	}
+	body, _, err := receive(syncFD)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, d)
 }
 
 // take receives the descriptors and puts them where the places were.
@@ -53,8 +73,16 @@ func (d *initDoc) take() error {
 		return lent[place]
 	}
 	d.listen, d.restoreFD, d.memoryFD = lent[0], at(d.Restore), at(d.MemoryEvents)
+	for _, standard := range []int{1, 2} {
+		if err := syscall.Dup3(lent[1], standard, 0); err != nil {
+			return err
+		}
+	}
 	for _, place := range d.Trees {
 		d.trees = append(d.trees, at(place))
+	}
+	for _, place := range d.Tasks {
+		d.tasks = append(d.tasks, at(place))
 	}
 	return nil
 }
@@ -70,11 +98,11 @@ type initReport struct {
 // It holds every capability, but only over its own user namespace: on the host it is an ordinary process of an
 // unprivileged id, so nothing it does here can reach what that id could not.
 func InitMain() {
-	// ids, capabilities, Landlock and seccomp are a thread's; execve keeps the thread that calls it
+	// ids, cgroups, capabilities, Landlock and seccomp are a thread's; execve keeps the thread that calls it
 	runtime.LockOSThread()
 	syscall.CloseOnExec(syncFD)
 	var doc initDoc
-	if err := json.NewDecoder(os.NewFile(docFD, "doc")).Decode(&doc); err != nil {
+	if err := doc.awaitRelease(); err != nil {
 		os.Exit(1)
 	}
 	err := stage("receive descriptors", doc.take())
@@ -98,7 +126,11 @@ func report(r initReport, fds ...int) {
 }
 
 func build(doc *initDoc) error {
-	plan := &doc.Plan
+	plan := &doc.plan
+	// first of all: from here on it lives within its limits
+	if err := enterByTasks(doc.tasks); err != nil {
+		return err
+	}
 	if !plan.IDs.Shared() {
 		if err := sys.SetIds(plan.IDs.UID, plan.IDs.GID, nil); err != nil {
 			return stage("take ids", err)
@@ -120,7 +152,7 @@ func build(doc *initDoc) error {
 }
 
 func becomeGuest(doc *initDoc) error {
-	plan := &doc.Plan
+	plan := &doc.plan
 	if err := ownKeyring(); err != nil {
 		return stage("session keyring", err)
 	}
@@ -204,11 +236,11 @@ func passDescriptors(doc *initDoc) ([]string, error) {
 	if err := sys.CloseRange(3, ^uint(0)>>1, sys.CloseRangeCloexec); err != nil {
 		return nil, err
 	}
-	env := []string{"CLOCHE_NONCE=" + doc.Nonce, "CLOCHE_SANDBOX_ID=" + doc.Plan.SandboxID}
-	if doc.Plan.IDs.Shared() {
+	env := []string{"CLOCHE_NONCE=" + doc.Nonce, "CLOCHE_SANDBOX_ID=" + doc.plan.SandboxID}
+	if doc.plan.IDs.Shared() {
 		env = append(env, "CLOCHE_SHARED_UID=1")
 	}
-	for key, value := range doc.Plan.GuestEnv {
+	for key, value := range doc.plan.GuestEnv {
 		env = append(env, key+"="+value)
 	}
 	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD,

@@ -26,7 +26,7 @@ var stagingPlaces = []string{"/tmp", "/mnt", "/run", "/var"}
 // makeRoot builds the new root on a staging place and moves into it. All mounts live in this process's own mount
 // namespace, so they end with it and the host never sees one.
 func makeRoot(doc *initDoc) error {
-	plan := &doc.Plan
+	plan := &doc.plan
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return stage("private mounts", err)
 	}
@@ -146,8 +146,12 @@ func writeNew(place, content string, mode uint32) error {
 		return err
 	}
 	defer syscall.Close(fd)
-	for data := []byte(content); len(data) > 0; {
-		n, err := syscall.Write(fd, data)
+	return writeAll(fd, []byte(content))
+}
+
+func writeAll(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unbroken(func() (int, error) { return syscall.Write(fd, data) })
 		if err != nil {
 			return err
 		}
@@ -160,7 +164,7 @@ func writeNew(place, content string, mode uint32) error {
 // opened here by path with the caller's own rights. -1: optional and missing.
 func sourceTrees(doc *initDoc) ([]int, error) {
 	if len(doc.trees) == 0 {
-		return openTrees(doc.Plan.Binds)
+		return openTrees(doc.plan.Binds)
 	}
 	return doc.trees, nil
 }

@@ -3,6 +3,7 @@ package box
 import (
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -32,6 +33,9 @@ type Ready struct {
 
 // SuperviseMain makes a box from the plan on standard input and stays with it to its end. Exit status 0 once the end was
 // written down, 1 when the box could not be made (and nothing of it is left).
+//
+// It clones the box's first process before it has read a word, so it may be started before there is a plan (the node
+// keeps one ready); when standard input ends without one, both end.
 func SuperviseMain() {
 	// the parent-death signal of the box hangs on the thread that made it
 	runtime.LockOSThread()
@@ -61,6 +65,7 @@ type supervisor struct {
 	lifeline int
 	upFD     int
 	events   int
+	log      int
 	deadline float64
 	ending   ending
 	exit     *Exit // how PID 1 has ended, once it has
@@ -83,31 +88,42 @@ func (s *supervisor) quiet() {
 }
 
 func (s *supervisor) start() error {
-	s.upFD, s.events, s.idLock = -1, -1, -1
+	s.upFD, s.events, s.idLock, s.log = -1, -1, -1, -1
+	var doc [2]int
+	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
+		return stage("pipe", err)
+	}
 	// the kernel takes a millisecond for the namespaces and another for the child's start: enough to prepare the rest
 	prepared := make(chan error, 1)
-	go func() { prepared <- s.prepare() }()
-	doc, cloned := s.spawn()
+	go func() { prepared <- s.prepare(doc[1]) }()
+	cloned := s.spawn(doc[0])
+	_ = syscall.Close(doc[0])
 	if err := <-prepared; cloned == nil && err != nil {
 		return err
 	}
 	if cloned != nil {
 		return cloned
 	}
-	if err := s.release(doc); err != nil {
+	if err := s.release(); err != nil {
 		return err
 	}
 	return s.finishStart()
 }
 
-// prepare does what needs no child: everything that the plan names outside of the box.
-func (s *supervisor) prepare() error {
-	if err := json.NewDecoder(os.Stdin).Decode(&s.plan); err != nil {
+// prepare does what needs no child: everything that the plan names outside of the box. The child gets the plan as it came
+// and reads it meanwhile.
+func (s *supervisor) prepare(child int) error {
+	raw, err := s.readPlan(child)
+	_ = syscall.Close(child)
+	if err != nil {
+		return stage("read plan", err)
+	}
+	if err := json.Unmarshal(raw, &s.plan); err != nil {
 		return stage("read plan", err)
 	}
 	s.deadline = s.plan.Deadline
 	s.nonce = newNonce()
-	if err := s.openSockets(); err != nil {
+	if err := s.openFiles(); err != nil {
 		return err
 	}
 	if err := makeCgroups(s.plan.Cgroups); err != nil {
@@ -121,6 +137,18 @@ func (s *supervisor) prepare() error {
 	return s.chooseIDs()
 }
 
+func (s *supervisor) readPlan(child int) ([]byte, error) {
+	learnPlans()
+	raw, err := io.ReadAll(os.Stdin)
+	if err == nil && len(raw) == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = writeAll(child, raw)
+	}
+	return raw, err
+}
+
 func newNonce() string {
 	raw := make([]byte, 16)
 	for filled := 0; filled < len(raw); {
@@ -130,13 +158,20 @@ func newNonce() string {
 	return hex.EncodeToString(raw)
 }
 
-// openSockets binds by names relative to the run directory: those are all that getsockname can tell from inside.
-func (s *supervisor) openSockets() error {
-	if err := syscall.Chdir(s.plan.RunDir); err != nil {
+// openFiles makes what is in the run directory. Sockets are bound by names relative to it: those are all that getsockname
+// can tell from inside.
+func (s *supervisor) openFiles() error {
+	err := syscall.Chdir(s.plan.RunDir)
+	if err != nil {
 		return stage("run directory", err)
 	}
 	syscall.Umask(0o177)
-	var err error
+	if s.log, err = syscall.Open("launcher.log", syscall.O_WRONLY|syscall.O_CREAT|syscall.O_APPEND|syscall.O_CLOEXEC, 0o600); err != nil {
+		return stage("log", err)
+	}
+	if err = syscall.Dup3(s.log, 2, 0); err != nil {
+		return stage("log", err)
+	}
 	if s.listen, err = listenUnix("guest.sock", 512); err != nil {
 		return stage("guest socket", err)
 	}
@@ -158,36 +193,32 @@ func listenUnix(name string, backlog int) (int, error) {
 	return fd, syscall.Listen(fd, backlog)
 }
 
-// spawn clones this program into new namespaces and returns the writing end of the pipe on which the child waits for its
-// document. The capabilities it keeps over its exec (as ambient ones) are over the new user namespace only.
-func (s *supervisor) spawn() (int, error) {
+// spawn clones this program into new namespaces. The child waits until it is released. The capabilities it keeps over its
+// exec (as ambient ones) are over the new user namespace only.
+func (s *supervisor) spawn(doc int) error {
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, stage("/dev/null", err)
+		return stage("/dev/null", err)
 	}
 	defer syscall.Close(null)
 	syncPair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, stage("sync socket", err)
+		return stage("sync socket", err)
 	}
 	defer syscall.Close(syncPair[1])
-	var doc, lifeline [2]int
-	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
-		return -1, stage("pipe", err)
-	}
-	defer syscall.Close(doc[0])
+	var lifeline [2]int
 	if err := syscall.Pipe2(lifeline[:], syscall.O_CLOEXEC); err != nil {
-		return -1, stage("pipe", err)
+		return stage("pipe", err)
 	}
 	defer syscall.Close(lifeline[0])
 	s.sync, s.lifeline = syncPair[0], lifeline[1]
-	return doc[1], s.clone([]uintptr{uintptr(null), 2, 2, uintptr(doc[0]), uintptr(syncPair[1]), uintptr(lifeline[0])})
+	return s.clone([]uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(doc), uintptr(syncPair[1]), uintptr(lifeline[0])})
 }
 
 // lend lists what the child gets beside its document. As root the sources of binds are opened here, because the box's
 // own id may not even walk to them; open_tree gives the child that one tree and no way to anything beside it.
 func (s *supervisor) lend(doc *initDoc) ([]int, error) {
-	lent := []int{s.listen}
+	lent := []int{s.listen, s.log}
 	add := func(fd int) int {
 		lent = append(lent, fd)
 		return len(lent) - 1
@@ -201,6 +232,13 @@ func (s *supervisor) lend(doc *initDoc) ([]int, error) {
 	}
 	if s.events >= 0 {
 		doc.MemoryEvents = add(s.events)
+	}
+	files, err := openTasks(s.plan.Cgroups)
+	for _, fd := range files {
+		doc.Tasks = append(doc.Tasks, add(fd))
+	}
+	if err != nil {
+		return lent, err
 	}
 	if os.Geteuid() != 0 {
 		return lent, nil
@@ -234,10 +272,8 @@ func (s *supervisor) clone(files []uintptr) error {
 
 // release lets the child go on: not before its ids are mapped and it sits in its cgroups, so nothing of it ever runs
 // outside its limits.
-func (s *supervisor) release(pipe int) error {
-	out := os.NewFile(uintptr(pipe), "doc")
-	defer out.Close()
-	doc := initDoc{Plan: s.plan, Nonce: s.nonce, Restore: -1, MemoryEvents: -1}
+func (s *supervisor) release() error {
+	doc := initDoc{Nonce: s.nonce, Restore: -1, MemoryEvents: -1}
 	lent, err := s.lend(&doc)
 	defer s.takeBack(lent)
 	if err != nil {
@@ -246,12 +282,18 @@ func (s *supervisor) release(pipe int) error {
 	if err := s.mapIDs(); err != nil {
 		return err
 	}
-	if err := enterCgroups(s.plan.Cgroups, s.pid); err != nil {
-		return err
+	if len(doc.Tasks) == 0 {
+		if err := enterCgroups(s.plan.Cgroups, s.pid); err != nil {
+			return err
+		}
 	}
 	doc.Lent = len(lent)
-	if err := json.NewEncoder(out).Encode(doc); err != nil {
-		return stage("send plan", err)
+	body, err := json.Marshal(doc)
+	if err == nil {
+		err = syscall.Sendmsg(s.sync, body, nil, nil, 0)
+	}
+	if err != nil {
+		return stage("release", err)
 	}
 	return stage("send descriptors", sendDescriptors(s.sync, lent))
 }
@@ -322,6 +364,9 @@ func (s *supervisor) undo() {
 		_, _ = syscall.Wait4(s.pid, nil, 0, nil)
 	}
 	removeCgroups(s.plan.Cgroups)
-	_ = syscall.Unlink("guest.sock")
-	_ = syscall.Unlink("control.sock")
+	if s.plan.RunDir != "" {
+		// by their whole names: this process may not have come as far as that directory
+		_ = syscall.Unlink(s.plan.RunDir + "/guest.sock")
+		_ = syscall.Unlink(s.plan.RunDir + "/control.sock")
+	}
 }

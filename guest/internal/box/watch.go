@@ -34,6 +34,9 @@ type Exit struct {
 	initPid int
 }
 
+// Killed is the reason of whoever takes the box away with its run directory: nobody will read there how it has ended.
+const Killed = "killed"
+
 func now() float64 { return float64(time.Now().UnixNano()) / 1e9 }
 
 // watch serves the control socket and the deadline until the box has ended.
@@ -200,7 +203,9 @@ func (s *supervisor) finish() {
 	}
 	removeCgroups(s.plan.Cgroups)
 	_ = syscall.Unlink("guest.sock")
-	_ = writeJSON("exit.json", exit)
+	if s.ending.reason != Killed || s.ending.keepDisk {
+		_ = writeJSON("exit.json", exit)
+	}
 	_ = syscall.Unlink("control.sock")
 	// whoever has connected until then still gets an answer; nobody new can
 	for s.asked(0) {

@@ -6,7 +6,7 @@ from probing import Absent, leaked, many, probe, write
 
 TARGETS = {
     "guest": "/.cloche/guest",
-    "launcher": "/.cloche/launcher",
+    "another": "/.cloche/launcher",
     "exe_of_init": "/proc/1/exe",
     "shell": "/usr/bin/env",
     "usr": "/usr/bin/cloche-probe",
@@ -34,12 +34,6 @@ def overwrite_exe_by_descriptor():
 
 
 @probe
-def overwrite_launcher_while_nothing_runs_it():
-    reading = os.open("/.cloche/launcher", os.O_RDONLY)
-    os.close(os.open(f"/proc/self/fd/{reading}", os.O_RDWR))
-
-
-@probe
 def overwrite_exe_of_any_process():
     opened = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -51,9 +45,9 @@ def overwrite_exe_of_any_process():
     return leaked(opened, "program that may be written")
 
 
-@many("remove", {"guest": "/.cloche/guest", "launcher": "/.cloche/launcher"})
+@many("remove", {"guest": "/.cloche/guest", "directory": "/.cloche"})
 def remove(path):
-    os.unlink(path)
+    (os.rmdir if os.path.isdir(path) else os.unlink)(path)
 
 
 @probe

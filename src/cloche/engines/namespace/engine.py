@@ -14,6 +14,7 @@ from cloche.channel.base import Channel
 from cloche.channel.unix import UnixChannel
 from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
 from cloche.engines.namespace import cgroups, checks, facts, plan, supervisor
+from cloche.engines.namespace.standby import Standby
 from cloche.engines.namespace.usage import Looks
 from cloche.model.errors import EngineError, SandboxDeadError, UnavailableError
 from cloche.model.limits import ResolvedLimits
@@ -28,6 +29,7 @@ class NamespaceEngine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.tag = plan.home_tag(str(home))
+        self._standby = Standby()
         self._looks = Looks()
 
     @cached_property
@@ -56,14 +58,19 @@ class NamespaceEngine:
 
     async def create(self, box: Box) -> None:
         _make_directories(box)
-        await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box))
+        await self._launch(plan.launcher_plan(self.facts, box))
 
     async def start(self, box: Box) -> None:
         _make_directories(box)
         _forget_last_run(Path(box.run_dir))
         saved = plan.saved_disk(box)
         restore = saved if os.path.exists(saved) else ""
-        await supervisor.launch(self.facts.launcher, plan.launcher_plan(self.facts, box, restore=restore))
+        await self._launch(plan.launcher_plan(self.facts, box, restore=restore))
+
+    async def _launch(self, wanted: dict[str, Any]) -> None:
+        launcher = self.facts.launcher
+        await supervisor.launch(launcher, wanted, self._standby.take(launcher))
+        self._standby.refill(launcher)
 
     async def open_channel(self, box: Box) -> Channel:
         # a look at two files of our own; who listens behind the socket says the rest when a stream is opened

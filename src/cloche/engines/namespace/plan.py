@@ -173,7 +173,7 @@ def saved_disk(box: Box) -> str:
 
 
 def binds(facts: Facts, spec: SandboxSpec, root: host.RootFilesystem) -> list[host.Bind]:
-    own = [host.Bind(str(facts.guest), "/.cloche/guest"), host.Bind(str(facts.launcher), "/.cloche/launcher")]
+    own = [host.Bind(str(facts.guest), "/.cloche/guest")]
     asked = [host.Bind(mount.source, mount.target, read_only=mount.mode == "ro") for mount in spec.mounts]
     return [*root.binds, *own, *sorted(asked, key=lambda bind: bind.target)]
 

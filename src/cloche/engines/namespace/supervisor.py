@@ -26,9 +26,12 @@ Result = TypeVar("Result")
 MAX_REPLY_BYTES = 1 << 20
 
 
-async def launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """Make a box; the launcher's ready line. Raises EngineError (which stage failed and its remedy) or NoSpaceError."""
-    return await uninterrupted(_launch, launcher, plan)
+async def launch(
+    launcher: Path, plan: dict[str, Any], waiting: subprocess.Popen[bytes] | None = None
+) -> dict[str, Any]:
+    """Make a box; the launcher's ready line. `waiting`: one that was started before. Raises EngineError (which stage
+    failed and its remedy) or NoSpaceError."""
+    return await uninterrupted(_launch, launcher, plan, waiting)
 
 
 async def uninterrupted(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -45,31 +48,46 @@ async def uninterrupted(function: Callable[..., Result], *arguments: Any) -> Res
         raise
 
 
-def _launch(launcher: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    # a session of its own: the supervisor must outlive this process and its terminal
+def _launch(launcher: Path, plan: dict[str, Any], waiting: subprocess.Popen[bytes] | None) -> dict[str, Any]:
+    line = _make(waiting, plan) if waiting else {}
+    if not line:
+        # nobody waited, or it was killed meanwhile: nothing of its box is left then
+        line = _make(start(launcher), plan)
+    if not line.get("ok"):
+        silent = {"stage": "launcher", "message": "the launcher ended without a word, see launcher.log"}
+        raise stages.failure(line.get("failure") or silent, plan)
+    return line
+
+
+def start(launcher: Path) -> subprocess.Popen[bytes]:
+    """A launcher that waits for its plan. Raises EngineError."""
     try:
-        with open(Path(plan["run_dir"]) / "launcher.log", "ab") as log:
-            process = subprocess.Popen(
-                [str(launcher), "supervise"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+        # a session of its own: the supervisor must outlive this process and its terminal. It writes its log by itself
+        return subprocess.Popen(
+            [str(launcher), "supervise"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
     except OSError as error:
         raise stages.cannot_run(launcher, error) from error
+
+
+def _make(process: subprocess.Popen[bytes], plan: dict[str, Any]) -> dict[str, Any]:
+    """What the launcher says, {} when it ended without a word."""
     try:
         line = _exchange(process, plan)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    if not line.get("ok"):
+    if line.get("ok"):
+        _Reaper.adopt(process)
+    else:
         process.wait()
-        raise stages.failure(line.get("failure") or {}, plan)
-    _Reaper.adopt(process)
     return line
 
 
@@ -84,7 +102,7 @@ def _exchange(process: subprocess.Popen[bytes], plan: dict[str, Any]) -> dict[st
     try:
         decoded = json.loads(line)
     except ValueError:
-        decoded = {"failure": {"stage": "launcher", "message": "the launcher ended without a word, see launcher.log"}}
+        return {}
     return decoded if isinstance(decoded, dict) else {}
 
 
