@@ -158,7 +158,10 @@ def _fitting(scene: Scene, tracks: Sequence[Track], columns: int) -> list[tuple[
         spare -= growth
     if spare < 0:
         # narrower than even the most important ones
-        widths[chosen[0].heading] = max(1, widths[chosen[0].heading] + spare)
+        name = COLUMNS[0]
+        if widths[name.heading] + spare < 1:
+            return [(name, columns)]
+        widths[name.heading] += spare
     return [(column, widths[column.heading]) for column in COLUMNS if column in chosen]
 
 
