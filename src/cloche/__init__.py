@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cloche.model.events import SandboxStats as SandboxStats
     from cloche.model.file import FileInfo as FileInfo
     from cloche.model.file import WatchEvent as WatchEvent
+    from cloche.model.pool import PoolInfo as PoolInfo
+    from cloche.model.pool import PoolReport as PoolReport
     from cloche.model.process import ProcessInfo as ProcessInfo
     from cloche.model.process import PtySize as PtySize
     from cloche.model.process import Usage as Usage
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from cloche.sdk.values import NodeUse as NodeUse
     from cloche.sdk.values import Output as Output
     from cloche.sdk.values import SandboxInfo as SandboxInfo
+    from cloche.sdk.values import TemplateInfo as TemplateInfo
 
 _ERRORS = (
     "AlreadyExistsError",
@@ -94,6 +97,8 @@ _HOMES: dict[str, str] = {
     **dict.fromkeys(
         ("CodeEnded", "CodeError", "CodeGap", "CodeOutput", "CodeResult", "ContextInfo"), "cloche.model.code"
     ),
+    **dict.fromkeys(("PoolInfo", "PoolReport"), "cloche.model.pool"),
+    "TemplateInfo": "cloche.sdk.values",
     **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),
     **dict.fromkeys(("FileInfo", "WatchEvent"), "cloche.model.file"),
     **dict.fromkeys(("Event", "SandboxStats"), "cloche.model.events"),

@@ -65,7 +65,9 @@ class Pool:
 
     async def report(self) -> PoolReport:
         """All pools, their members measured now."""
-        await self._filler.measure()
+        # while a change is being taken note of, what is wanted is not known
+        async with self._replanning:
+            await self._filler.measure()
         return PoolReport(
             pools=[shelf.info() for shelf in self._shelves], memory_bytes=self._shelves.memory_bytes(),
             memory_limit_bytes=self._shelves.limit_bytes,
