@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -18,11 +19,11 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import cloche  # noqa: E402
 from cloche.cli.main import COMMANDS, cli  # noqa: E402
-from cloche.sdk import options  # noqa: E402
+from cloche.sdk import code_options, options  # noqa: E402
 
 OUT = ROOT / "docs" / "reference"
 NOTE = "<!-- Made by scripts/generate_reference.py: edit the docstrings. -->\n"
-CLASSES = ("Sandbox", "Process", "Node")
+CLASSES = ("Sandbox", "Process", "Context", "CodeStream", "Node")
 
 
 def documents() -> dict[Path, str]:
@@ -49,16 +50,18 @@ def sdk_page() -> str:
     parts = [
         NOTE,
         "# Python SDK\n",
-        "`from cloche import …`. `AsyncSandbox`, `AsyncProcess` and `AsyncNode` have the "
-        "same shape, with `await`, `async with` and `async for`.\n",
+        "`from cloche import …`. Each class has a twin (`AsyncSandbox`, `AsyncNode` …) of the "
+        "same shape for `await`, `async with` and `async for`.\n",
     ]
     for name in CLASSES:
         parts += _class(name, getattr(cloche, name))
         if name == "Sandbox":
+            from cloche.sdk._sync.contexts import Contexts
             from cloche.sdk._sync.files import Files
 
             parts += _options()
             parts += _class("Sandbox.files", Files)
+            parts += _class("Sandbox.contexts", Contexts)
     parts += ["## Values\n"]
     parts += [
         f"### {name}\n\n{_doc(getattr(cloche, name))}\n"
@@ -67,6 +70,15 @@ def sdk_page() -> str:
             "Output",
             "Gap",
             "Exited",
+            "Execution",
+            "Result",
+            "CodeFailure",
+            "ContextInfo",
+            "CodeOutput",
+            "CodeResult",
+            "CodeError",
+            "CodeGap",
+            "CodeEnded",
             "CopyReport",
             "SandboxInfo",
             "SandboxStats",
@@ -78,7 +90,8 @@ def sdk_page() -> str:
         )
     ]
     parts += ["## Errors\n", "| class | code | meaning |\n| --- | --- | --- |"]
-    errors = [getattr(cloche, name) for name in sorted(cloche.__all__) if name.endswith("Error")]
+    public = [getattr(cloche, name) for name in sorted(cloche.__all__)]
+    errors = [found for found in public if isinstance(found, type) and issubclass(found, Exception)]
     parts += [f"| `{error.__name__}` | {_code(error)} | {_doc(error)} |" for error in errors]
     return "\n".join(parts) + "\n"
 
@@ -101,7 +114,7 @@ def _class(name: str, found: type[Any]) -> Iterator[str]:
     for member, value in vars(found).items():
         if member.startswith("_"):
             continue
-        if isinstance(value, property):
+        if isinstance(value, property | functools.cached_property):
             yield f"### {name}.{member}\n\n{_doc(value)}\n"
         elif isinstance(value, classmethod | staticmethod):
             yield _method(name, member, value.__func__)
@@ -117,7 +130,12 @@ def _method(name: str, member: str, function: Callable[..., Any]) -> str:
 
 
 def _options() -> Iterator[str]:
-    for name, found in (("create", options.SandboxOptions), ("exec, spawn and pty", options.ProcessOptions)):
+    for name, found in (
+        ("create", options.SandboxOptions),
+        ("exec, spawn and pty", options.ProcessOptions),
+        ("run_code and stream_code", code_options.CodeOptions),
+        ("contexts.create", code_options.ContextOptions),
+    ):
         rows = [f"| `{key}` | `{_type(value)}` |" for key, value in found.__annotations__.items()]
         yield f"### Options of {name}\n\n{_doc(found)}\n\n| option | type |\n| --- | --- |\n" + "\n".join(rows) + "\n"
 

@@ -198,6 +198,21 @@ def test_code_that_was_left_is_read_on(sandbox: Sandbox) -> None:
     assert "".join(event.text for event in rest if isinstance(event, CodeOutput)) == "on\n"
     assert isinstance(rest[-1], CodeEnded) and rest[-1].status == "ok"
     assert sandbox.execution(execution_id).result().stdout == "begun\non\n"
+    last = rest[-1].seq
+    assert [list(sandbox.execution(execution_id, after=seq)) for seq in (last, last + 100)] == [[], []]
+
+
+def test_what_is_there_so_far_can_be_read_without_waiting(sandbox: Sandbox) -> None:
+    def look() -> None:
+        execution_id = default(sandbox).info.execution_id
+        assert execution_id is not None
+        events = list(sandbox.execution(execution_id, follow=False))
+        assert "".join(event.text for event in events if isinstance(event, CodeOutput)) == "begun\n"
+        with pytest.raises(WrongStateError):
+            sandbox.execution(execution_id, follow=False).result()
+        sandbox.files.write("go", "")
+
+    assert sandbox.run_code(WAITING, on_stdout=once(look)).ok
 
 
 def test_code_that_is_left_behind_in_a_loop_is_interrupted_at_once(sandbox: Sandbox) -> None:

@@ -76,6 +76,7 @@ class CodeCollector:
         self._found: dict[str, Any] = {"id": "", "context_id": "", "status": "context_ended", "state_kept": False}
         self._truncated = False
         self._lost = 0
+        self.ended = False
 
     def take(self, event: CodeEvent) -> Result | None:
         """The result, when the event is one and was kept."""
@@ -88,9 +89,11 @@ class CodeCollector:
             self._lost += event.lost_events
         else:
             self._found |= _facts(event)
+            self.ended = self.ended or isinstance(event, CodeEnded)
         return None
 
     def execution(self) -> Execution:
+        """What was taken; `ended` says whether that is all."""
         return Execution(
             **self._found,
             stdout=self._kept["stdout"].decode("utf-8", "replace"),

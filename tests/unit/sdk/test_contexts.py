@@ -24,6 +24,7 @@ from cloche import (
     Result,
     Sandbox,
     SandboxDeadError,
+    WrongStateError,
 )
 from cloche.model.code import Accepted
 from tests.unit.sdk.stub_execution import CONTEXT, EXECUTION, StubExecution
@@ -170,6 +171,9 @@ def test_an_execution_is_read_on_where_it_was_left(node: StubNode, box: Sandbox)
     assert stream.seq == 6 and not play.interrupted
     again = box.execution(EXECUTION).result()
     assert (again.stdout, again.text, again.number) == ("ab", "2", 7)
+    assert list(box.execution(EXECUTION, after=6)) == []
+    with pytest.raises(WrongStateError):
+        box.execution(EXECUTION, after=6).result()
     with pytest.raises(NotFoundError):
         list(box.execution("x_unknown"))
 

@@ -41,6 +41,7 @@ class AsyncContext:
 
     @property
     def language(self) -> Language:
+        """Of the code that it runs."""
         return self.info.language
 
     async def run(

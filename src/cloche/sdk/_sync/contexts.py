@@ -43,6 +43,7 @@ class Context:
 
     @property
     def language(self) -> Language:
+        """Of the code that it runs."""
         return self.info.language
 
     def run(

@@ -68,13 +68,15 @@ class CodeStream:
         self, *, on_stdout: bridge.TextCallback | None = None, on_stderr: bridge.TextCallback | None = None,
         on_result: bridge.ResultCallback | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> Execution:  # fmt: skip
-        """Read what is left, and what it comes to."""
+        """Read what is left, and what it comes to. Raises WrongStateError when its end is not in what was left."""
         collector, listeners = CodeCollector(max_output_bytes), _Listeners(on_stdout, on_stderr, on_result)
         try:
             for event in self:
                 listeners.tell(event, collector.take(event))
         finally:
             self.close()
+        if not collector.ended:
+            raise WrongStateError("the execution still runs, or its end had been read before")
         return collector.execution()
 
 
@@ -113,13 +115,12 @@ class _Reading:
                     for event in events:
                         patience.progress()
                         yield event
-                if self._ended or not self._follow:
-                    return
-                broken: ClocheError = ConnectionLostError("the events of the execution broke off")
+                # an answer that is complete: there is no more, or there will be no more
+                return
             except _BREAKS as error:
                 if self._ended:
                     return
-                broken = error
+                broken: ClocheError = error
             if self.execution_id is None:
                 # it is not known whether the code runs, and it must not run twice
                 raise broken
