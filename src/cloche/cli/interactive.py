@@ -24,6 +24,7 @@ from cloche.sdk._sync.sandbox import Sandbox
 HISTORY_LINES = 2000
 MAX_HISTORY_BYTES = 1 << 20
 _PROMPTS = {"python": (">>> ", "... "), "javascript": ("js> ", "... "), "bash": ("sh$ ", "... ")}
+_SHORT = {"js": "javascript", "node": "javascript", "sh": "bash"}
 _HELP = """\
 Code is run when it is whole; a block of Python ends with an empty line. Ctrl-C interrupts what runs and keeps its
 variables, or drops what is being typed; Ctrl-D leaves.
@@ -105,7 +106,8 @@ class Session:
         say(_HELP)
 
     def _lang(self, *words: str) -> None:
-        wanted = next((language for language in LANGUAGES if words and language.startswith(words[0])), None)
+        said = _SHORT.get(words[0], words[0]) if words else ""
+        wanted = next((language for language in LANGUAGES if said and language.startswith(said)), None)
         if wanted is None:
             has = ", ".join(self.sandbox.contexts.languages())
             raise InvalidError(f"name a language; this sandbox has {clean(has)}", remedy=":lang python")

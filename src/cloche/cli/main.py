@@ -115,7 +115,7 @@ def _guarded() -> int:
         return 128 + signal.SIGINT
     except SystemExit as left:
         # click answers a reader that went away with status 1, and leaves this in the place of stdout
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             return 128 + signal.SIGPIPE
         return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
     except Exception as error:

@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from cloche.model.errors import AlreadyExistsError, ClocheError, InvalidError
+from cloche.model.errors import ClocheError, InvalidError
 
 BACKLOG = 512
 #: sun_path holds 108 bytes with its NUL
@@ -17,8 +17,8 @@ MAX_PATH_BYTES = 107
 
 @contextlib.contextmanager
 def second_socket(path: str) -> Iterator[socket.socket]:
-    """Listens at `path` (0600), and takes it away afterwards if it is still the same. Raises AlreadyExistsError when
-    somebody answers there or it is no socket, InvalidError for a path that is too long, ClocheError."""
+    """Listens at `path` (0600), and takes it away afterwards if it is still the same. Raises InvalidError when
+    somebody answers there, it is no socket, or the path is too long, and ClocheError."""
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise InvalidError(f"a socket's path has at most {MAX_PATH_BYTES} bytes: {path}", field="socket")
     _make_room(path)
@@ -39,7 +39,7 @@ def _make_room(path: str) -> None:
     except OSError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise AlreadyExistsError(f"{path} is there and is no socket", remedy="name another --socket")
+        raise InvalidError(f"{path} is there and is no socket", remedy="name another --socket", field="socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -49,7 +49,7 @@ def _make_room(path: str) -> None:
             return
         except OSError:
             pass
-    raise AlreadyExistsError(f"somebody listens at {path}", remedy="name another --socket")
+    raise InvalidError(f"somebody listens at {path}", remedy="name another --socket", field="socket")
 
 
 def _bind(listener: socket.socket, path: str) -> tuple[int, int]:
