@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 import pytest
 
-from cloche import Sandbox
+from cloche import Node, Sandbox
 from tests.integration.mcp_clients import Tools, connected
 
 PNG = base64.b64decode(
@@ -319,3 +319,22 @@ def test_progress_tells_output_while_code_runs(talk):
             await tools.write_file(path="go", content="")
 
     talk(conversation)
+
+
+def test_a_template_of_the_user_can_be_asked_for_or_be_the_usual_one(talk):
+    async def usual(tools):
+        told = await tools.run_command(command="echo $FROM")
+        assert told["output"] == "template\n"
+
+    async def asked(tools):
+        assert (await tools.create_sandbox(name="one", template="mcp-test"))["success"]
+        assert (await tools.run_command(sandbox_id="one", command="echo $FROM"))["output"] == "template\n"
+        assert (await tools.create_sandbox(template="none"))["code"] == "not_found"
+
+    node = Node()
+    node.templates.set("mcp-test", env={"FROM": "template"})
+    try:
+        talk(usual, CLOCHE_MCP_TEMPLATE="mcp-test")
+        talk(asked)
+    finally:
+        node.templates.remove("mcp-test")

@@ -50,6 +50,8 @@ class Sandboxes:
         """Make one. Raises LimitHitError when this server has as many as it may."""
         ttl = options.get("ttl_seconds") or self._settings.sandbox_timeout_seconds
         wanted: SandboxOptions = {**options, "ttl_seconds": ttl, "labels": {LABEL: self._owner}}
+        if not wanted.get("template"):
+            wanted["template"] = self._settings.template
         if options.get("name") == DEFAULT:
             raise InvalidError("the name default means the sandbox that is used when none is named", field="name")
         async with self._making:

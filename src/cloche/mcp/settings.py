@@ -23,12 +23,14 @@ _NO = frozenset({"", "0", "false", "no", "off"})
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`sandbox_timeout_seconds`: a sandbox that is not used for so long is removed. `max_sandboxes`: of this server's
-    own. `keep`: they outlive the server. `scope`: which sandboxes the tools can reach. `notes` go to the log."""
+    own. `keep`: they outlive the server. `scope`: which sandboxes the tools can reach. `template`: of sandboxes for
+    which none is named. `notes` go to the log."""
 
     sandbox_timeout_seconds: float = 300.0
     max_sandboxes: int = 10
     keep: bool = False
     scope: Scope = "own"
+    template: str | None = None
     log_level: str = "INFO"
     notes: list[str] = []
 
@@ -45,6 +47,7 @@ def read(environ: Mapping[str, str], dotenv: str = "") -> Settings:
         max_sandboxes=max(1, int(_number(given, "MAX_SANDBOXES", 10, 10_000))),
         keep=_flag(given, "CLOCHE_MCP_KEEP"),
         scope=_scope(given.get("CLOCHE_MCP_SCOPE") or "own"),
+        template=given.get("CLOCHE_MCP_TEMPLATE") or None,
         log_level=level,
         notes=[*notes, *_without_effect(given)],
     )

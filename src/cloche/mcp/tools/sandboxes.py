@@ -25,6 +25,7 @@ class CreateArguments(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    template: Annotated[str, msgspec.Meta(max_length=63, description="A template of the user's.")] | None = None
     timeout: (
         Annotated[
             float,
@@ -86,6 +87,7 @@ class Removed(Outcome, kw_only=True):
 async def create(call: Call, given: CreateArguments) -> Reply:
     options: SandboxOptions = {
         "name": given.name,
+        "template": given.template,
         "memory": given.memory_mib,
         "cpus": given.cpus,
         "disk": given.disk_mib,
