@@ -1,7 +1,7 @@
 """What all living sandboxes use, in one look.
 
-One sandbox that does not answer must not keep the others waiting: each has a time limit, few are asked at once, and
-who was late is left alone for a while."""
+One sandbox that does not answer must not keep the others waiting: each has a time limit, only so many are asked at
+once, and who was late is left alone for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloche.model.lifecycle import LIVING
 from cloche.model.sandbox import Sandbox, SandboxRecord
 from cloche.service.core import Core
 
-AT_ONCE = 16
+AT_ONCE = 32
 LIMIT_SECONDS = 0.5
 #: for how long a sandbox that did not answer in time is not asked again
 LEFT_ALONE_SECONDS = 10.0

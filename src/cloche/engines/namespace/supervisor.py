@@ -24,6 +24,8 @@ from cloche.model.errors import EngineError
 READY_TIMEOUT_SECONDS = 30.0
 Result = TypeVar("Result")
 MAX_REPLY_BYTES = 1 << 20
+#: to a socket of this machine that is listening
+CONNECT_SECONDS = 0.1
 
 
 async def launch(
@@ -152,15 +154,28 @@ async def ask(run_dir: Path, request: dict[str, Any], *, timeout_seconds: float 
     return reply
 
 
-def ask_at_once(control: Path, line: bytes, *, timeout_seconds: float = 0.25) -> dict[str, Any]:
-    """The reply to a question whose answer it has at hand; {} when it does not come. Blocks: for a thread."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(timeout_seconds)
+def begin_asking(control: Path, line: bytes) -> socket.socket | None:
+    """Put a question whose answer the supervisor has at hand; `end_asking` takes it. Blocks: for a thread."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_SECONDS)
+        with address_of(control) as address:
+            sock.connect(address)
+        sock.sendall(line)
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def end_asking(sock: socket.socket | None, timeout_seconds: float) -> dict[str, Any]:
+    """The reply; {} when there is none in time."""
+    if sock is None:
+        return {}
+    with sock:
+        sock.settimeout(max(0.001, timeout_seconds))
         data = b""
         try:
-            with address_of(control) as address:
-                sock.connect(address)
-            sock.sendall(line)
             while not data.endswith(b"\n") and len(data) < MAX_REPLY_BYTES and (piece := sock.recv(65536)):
                 data += piece
             decoded = json.loads(data)
