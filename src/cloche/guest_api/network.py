@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator
 
 from cloche.channel.base import ByteStream, Channel
-from cloche.http1 import SMALL_BYTES, Answer, BodyFraming, Headers, ProtocolError, request_head
+from cloche.http1 import Answer, BodyFraming, Headers, ProtocolError, request_head
 from cloche.model import errors
 
 Body = bytes | AsyncIterable[bytes]
@@ -142,14 +142,26 @@ class Exchange:
     async def say(self, head: bytes, body: Body, framing: BodyFraming) -> None:
         """The head waits for what follows, so that a small request wakes the guest once. A guest that closes early may
         have said why: what cannot be sent is no error yet."""
-        async for data in _joined(head, body, framing):
-            try:
-                async with asyncio.timeout(self._silence_seconds):
-                    await self._stream.write(data)
-            except TimeoutError as error:
-                raise errors.TimedOutError("the guest did not answer in time") from error
-            except OSError:
-                return
+        if isinstance(body, bytes):
+            head += _framed(framing, body)
+        else:
+            async for piece in body:
+                data, head = head + _framed(framing, piece), b""
+                if not await self._sent(data):
+                    return
+        await self._sent(head + _end(framing))
+
+    async def _sent(self, data: bytes) -> bool:
+        if not data:
+            return True
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                await self._stream.write(data)
+        except TimeoutError as error:
+            raise errors.TimedOutError("the guest did not answer in time") from error
+        except OSError:
+            return False
+        return True
 
 
 async def exchange(
@@ -170,27 +182,6 @@ async def exchange(
         await made.aclose()
         raise
     return made
-
-
-async def _joined(head: bytes, body: Body, framing: BodyFraming) -> AsyncIterator[bytes]:
-    """What is written at once: the head with the first piece of the body, and each further piece."""
-    if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
-        yield head + _framed(framing, body) + _end(framing)
-        return
-    async for piece in _each(body):
-        data, head = head + _framed(framing, piece) if head else _framed(framing, piece), b""
-        if data:
-            yield data
-    if last := head + _end(framing):
-        yield last
-
-
-async def _each(body: Body) -> AsyncIterator[bytes]:
-    if isinstance(body, bytes):
-        yield body
-        return
-    async for piece in body:
-        yield piece
 
 
 def _framed(framing: BodyFraming, piece: bytes) -> bytes:
