@@ -1,5 +1,5 @@
-"""The namespace engine as ordinary users, with ids of their own in /etc/subuid and without: the conformance suite and
-the tests of abuse, run by users that this suite makes."""
+"""The namespace engine as ordinary users, with ids of their own in /etc/subuid and without: the conformance suite,
+code contexts and the tests of abuse, run by users that this suite makes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.rootless, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SUITES = {
     "conformance": ["tests/conformance", "--engine", "namespace"],
+    "contexts": ["tests/integration/test_contexts.py"],
     "abuse": ["tests/integration/test_abuse_processes.py", "tests/integration/test_abuse_disk.py"],
 }
 

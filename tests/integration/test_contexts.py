@@ -292,7 +292,7 @@ def test_a_paused_sandbox_is_waited_for(sandbox: Sandbox) -> None:
 
 
 def test_there_is_a_bound_on_contexts(real_home: Path) -> None:
-    with Sandbox.create(memory="2g", pids=512) as box:
+    with Sandbox.create(pids=512) as box:
         need(box, "bash")
         made = []
         with pytest.raises(LimitHitError):
