@@ -23,6 +23,11 @@ from cloche.model.errors import ClocheError, NotFoundError, WrongStateError
 from cloche.model.events import Event, EventQuery, NodeStats, SandboxPage, SandboxStats, SandboxUse
 from cloche.model.sandbox import Sandbox, SandboxSpec
 from cloche.service.contexts import ContextService
+from cloche.service.core import Core
+from cloche.service.pool import Pool, PoolSettings
+from cloche.service.templates import TemplateService
+from cloche.store.memory import MemoryStore
+from tests.unit.service.place import OneEngine, StillClock
 
 ID = "sb_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -51,6 +56,9 @@ class OneSandbox:
         self.sandboxes = self.processes = self.files = self
         self.watching = self.statistics = Watched(self)
         self.contexts = ContextService(self)  # type: ignore[arg-type]
+        core = Core(home, MemoryStore(), OneEngine(self.engine), StillClock(), None)
+        self.pool = Pool(core, PoolSettings())
+        self.templates = TemplateService(core, self.pool.replan)
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
         self.open_exchanges = 0
