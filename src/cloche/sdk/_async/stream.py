@@ -45,3 +45,7 @@ class AsyncStream:
 
     def close(self) -> None:
         self._sock.close()
+
+    def __del__(self) -> None:
+        # clients need not be closed: what they leave idle goes without a warning
+        self._sock.close()
