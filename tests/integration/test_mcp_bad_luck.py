@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 
 import pytest
@@ -203,6 +204,13 @@ def test_what_is_printed_does_not_reach_the_protocol(real_home, tmp_path):
                 connection.receive()
     assert "DOCKER_IMAGE has no effect" in (tmp_path / "stderr").read_text()
     assert " DEBUG " in (tmp_path / "stderr").read_text()
+
+
+def test_a_pipe_in_the_place_of_the_settings_file_holds_up_nothing(real_home, tmp_path):
+    os.mkfifo(tmp_path / ".env")
+    with wire(real_home, tmp_path) as connection:
+        connection.shake_hands()
+        assert connection.hang_up() == 0
 
 
 def test_a_wrong_setting_is_told_on_stderr(real_home, tmp_path):

@@ -13,6 +13,8 @@ from cloche.sdk._async.sandbox import AsyncSandbox
 #: text forms of a result, the best for a model first
 _TEXTS = ("text/markdown", "text/plain", "text/latex", "application/json", "text/html")
 MAX_RESULTS = 200
+#: of the results of one execution, which are base64 in memory before they are pictures
+MAX_KEPT_BYTES = 24 << 20
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ async def python(box: AsyncSandbox, code: str, seconds: float, tell: Callable[[b
     done = await box.run_code(
         code,
         timeout_seconds=seconds,
+        max_output_bytes=MAX_KEPT_BYTES,
         on_stdout=bounds.of_text(bounds.both(ran.output.add, tell)),
         on_stderr=bounds.of_text(bounds.both(ran.errors.add, tell)),
     )

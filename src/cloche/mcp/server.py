@@ -42,6 +42,8 @@ def main() -> None:
     )
     for note in found.notes:
         log.warning("%s", note)
+    if sys.stdin.isatty():
+        log.warning("waiting for a client's requests on standard input; Ctrl-C ends this")
     anyio.run(serve, found)
 
 
@@ -124,6 +126,9 @@ def _wants_progress(params: Mapping[str, Any] | None) -> bool:
 
 
 def _dotenv() -> str:
+    # a pipe of that name would hold up the start for ever
+    if not os.path.isfile(".env"):
+        return ""
     try:
         with open(".env", "rb") as file:
             return file.read(settings.MAX_DOTENV_BYTES).decode("utf-8", "replace")
