@@ -81,7 +81,8 @@ def check_spec(facts: Facts, spec: SandboxSpec) -> None:
         )
     for mount in spec.mounts:
         check_target(mount)
-    host.root_filesystem(facts.host, "", "", tuple(spec.host_paths))
+    for path in spec.host_paths:
+        host.check_host_path(path)
 
 
 def check_target(mount: Mount) -> None:
