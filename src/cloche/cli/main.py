@@ -40,7 +40,7 @@ COMMANDS = {
     "doctor": "Say what this machine can do, and how to make it do more.",
     "serve": "Run the node in the foreground, with its log on stderr, until Ctrl-C.",
     "completion": "Print the script that completes commands, options and sandboxes in a shell.",
-    "mcp": "Serve sandboxes to an agent as tools (Model Context Protocol).",
+    "mcp": "Serve sandboxes to an agent as tools, over the Model Context Protocol.",
     "node": "The node that owns the sandboxes.",
 }
 #: set by the script of `cloche completion`

@@ -31,8 +31,8 @@ def test_help_imports_no_command() -> None:
     assert run.stdout.strip().endswith("[]")
 
 
-#: a terminal, a script and a log have no JSON
-NO_JSON = {("shell", "shell"), ("completion", "completion"), ("serve", "serve"), ("node", "run")}
+#: a terminal, a script, a log and another protocol have no JSON
+NO_JSON = {("mcp", "mcp"), ("shell", "shell"), ("completion", "completion"), ("serve", "serve"), ("node", "run")}
 
 
 def test_every_leaf_takes_json() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from cloche.cli import progress, terminal
 from cloche.cli.commands.shell import _LOGIN
+from cloche.cli.interrupts import Ended, Watch
 
 
 def test_sh_where_there_is_no_bash(tmp_path: Path) -> None:
@@ -67,3 +69,42 @@ def test_amounts_and_rates() -> None:
     assert list(meter.counted(iter([b"x" * (1 << 20)] * 2))) == [b"x" * (1 << 20)] * 2
     now[0] = 2.0
     assert str(meter) == "2.0 MiB of 4.0 MiB, 1.0 MiB/s  big"
+
+
+def test_a_signal_waits_until_it_may_interrupt() -> None:
+    watch = Watch()
+    watch.note(2, None)
+    with pytest.raises(Ended) as ended:
+        watch.interruptible(lambda: None)
+    assert ended.value.status == 130
+    assert watch.interruptible(lambda: 7) == 7
+
+
+def test_a_signal_interrupts_what_may_be_interrupted_and_then_waits_again() -> None:
+    watch = Watch()
+    with pytest.raises(Ended):
+        watch.interruptible(lambda: watch.note(15, None))
+    watch.note(15, None)
+    with pytest.raises(Ended):
+        watch.note(15, None)
+
+
+def test_a_line_of_progress_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    drawn = threading.Event()
+    monkeypatch.setattr(progress, "wanted", lambda: True)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_columns", lambda: 10)
+    monkeypatch.setattr(progress, "_write", lambda text: (written.append(text), drawn.set()))
+    with progress.shown(lambda: "far \x1b[31m too long"):
+        assert drawn.wait(30)
+    assert written[0] == "\rfar \\x1b[\x1b[K" and written[-1] == "\r\x1b[K"
+
+
+def test_what_is_over_soon_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(progress, "wanted", lambda: True)
+    monkeypatch.setattr(progress, "_write", written.append)
+    with progress.waiting("nothing"):
+        pass
+    assert not written
