@@ -31,6 +31,10 @@ CONTEXT_ID = re.compile(r"c_[0-9A-Za-z]{26}")
 EXECUTION_ID = re.compile(r"x_[0-9A-Za-z]{26}")
 #: of values inside a JSON representation
 MAX_DEPTH = 128
+#: what a line up to this size becomes in memory needs no bound of its own
+LARGE_BYTES = 1 << 20
+#: values of JSON, and keys, in a line that is larger: decoded, each takes up to a hundred bytes for two of the line
+MAX_ITEMS = 1 << 20
 
 _DECODER: msgspec.json.Decoder[CodeEvent] = msgspec.json.Decoder(CodeEvent)
 
@@ -40,8 +44,17 @@ def encode(event: CodeEvent) -> bytes:
     return text.encode(event) + b"\n"
 
 
+class _Undecoded(msgspec.Struct):
+    """A result whose values stay as they are."""
+
+    data: dict[str, msgspec.Raw] = {}
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 def decode(line: bytes) -> CodeEvent:
     """One event by itself. Raises GuestError."""
+    if len(line) > LARGE_BYTES:
+        _bound_items(line)
     try:
         return _DECODER.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -124,6 +137,14 @@ class EventDecoder:
         elif isinstance(event, CodeEnded):
             require(math.isfinite(event.wall_seconds) and 0 <= event.wall_seconds <= MAX_TIME, "wall_seconds")
             self.ended = True
+
+
+def _bound_items(line: bytes) -> None:
+    require(line.count(b'":') <= MAX_ITEMS, "keys of an event")
+    result = text.decode(line, _Undecoded) if b"\\ud" not in line.lower() else _Undecoded()
+    for value in map(bytes, (*result.data.values(), result.metadata)):
+        is_text = value.startswith(b'"')
+        require(is_text or sum(map(value.count, (b",", b"[", b"{"))) <= MAX_ITEMS, "items of a result")
 
 
 def _accepted(event: Accepted) -> None:

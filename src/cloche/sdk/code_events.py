@@ -25,6 +25,9 @@ from cloche.model.errors import GuestError
 from cloche.sdk.code import CodeFailure, Execution, Result, mended
 from cloche.sdk.values import StreamName
 
+#: what a result counts in addition to its data
+RESULT_BYTES = 1024
+
 _DECODER: msgspec.json.Decoder[CodeEvent] = msgspec.json.Decoder(CodeEvent)
 _KNOWN = frozenset(kind.__struct_config__.tag for kind in get_args(CodeEvent))
 
@@ -104,7 +107,8 @@ class CodeCollector:
         )
 
     def _result(self, event: CodeResult) -> Result | None:
-        size = sum(map(_size, event.data.values()))
+        # an empty result takes memory too
+        size = RESULT_BYTES + _size(event.metadata) + sum(len(key) + _size(value) for key, value in event.data.items())
         if self._granted("results", size) < size:
             return None
         made = Result(kind=event.kind, data=event.data, metadata=event.metadata, left_out=tuple(event.left_out))

@@ -1,6 +1,7 @@
 """Events of executions: any cut of the bytes, and what a hostile guest or a forged frame may send."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -174,3 +175,33 @@ def test_a_line_is_bounded_however_it_comes(step: int) -> None:
 def test_bytes_that_are_not_utf8_travel_as_lone_surrogates() -> None:
     event = CodeOutput(seq=2, stream="stdout", text="caf\udce9 \U0001f600")
     assert events.decode(encode(event).rstrip(b"\n")) == event
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'"application/json":[' + b"[]," * (3 << 20) + b"[]]",
+        b'"application/json":[' + b"1," * (3 << 20) + b"1]",
+        b",".join(b'"%d":""' % number for number in range(1 << 20 | 1)),
+    ],
+    ids=["lists", "numbers", "types"],
+)
+def test_json_that_would_be_many_times_larger_in_memory_is_refused_unread(data: bytes) -> None:
+    decoder = EventDecoder()
+    decoder.feed(lines(ACCEPTED))
+    tracemalloc.start()
+    try:
+        with pytest.raises(GuestError, match="bounds"):
+            decoder.feed(b'{"type":"result","seq":2,"kind":"value","data":{' + data + b"}}\n")
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_results_of_text_pass() -> None:
+    rows = CodeResult(seq=2, kind="value", data={"text/plain": "1,2,[3],{4}\udcff\n" * 600_000})
+    table = CodeResult(seq=3, kind="value", data={"application/json": list(range(300_000)), "text/html": "a,b" * 10**6})
+    assert EventDecoder(after=2).feed(lines(table)) == [table]
+    assert events.decode(encode(CodeResult(seq=2, kind="value", data={"text/plain": "1,[2]\n" * 2_000_000}))).seq == 2  # type: ignore[union-attr]
+    with pytest.raises(GuestError):
+        events.decode(encode(rows))

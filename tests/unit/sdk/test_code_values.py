@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cloche.guest_api.events import encode
 from cloche.model.code import CodeEnded, CodeOutput, CodeResult
 from cloche.sdk.code import Execution, Result, harmless
-from cloche.sdk.code_events import CodeCollector, EventDecoder
+from cloche.sdk.code_events import RESULT_BYTES, CodeCollector, EventDecoder
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
@@ -47,13 +47,15 @@ def test_what_is_shown_by_itself_is_harmless(data: dict[str, object], printed: s
 
 def test_output_and_results_are_kept_up_to_a_bound() -> None:
     collector = CodeCollector(10)
+    results = CodeCollector(2 * RESULT_BYTES + 100)
     for number in range(5):
         collector.take(CodeOutput(seq=number + 1, stream="stdout", text="abcd"))
-        collector.take(CodeResult(seq=number + 1, kind="display", data={"text/plain": "abcd"}))
+        results.take(CodeResult(seq=number + 1, kind="display", data={"text/plain": "abcd"}))
     collector.take(CodeEnded(seq=9, status="ok"))
     done = collector.execution()
-    assert (done.stdout, len(done.results), done.truncated, done.status) == ("abcdabcdab", 2, True, "ok")
-    assert (done.text, done.stderr) == (None, "")
+    assert (done.stdout, done.truncated, done.status, done.stderr) == ("abcdabcdab", True, "ok", "")
+    kept = results.execution()
+    assert (len(kept.results), kept.truncated, kept.text) == (2, True, None)
 
 
 def test_an_execution_that_never_ended_is_not_ok() -> None:
