@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.guest_api import events
@@ -60,6 +60,7 @@ def line(**fields: object) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
+@settings(deadline=None)
 @given(st.lists(bodies, max_size=6), st.data())
 def test_any_cut_of_the_bytes_gives_the_same_events(middle: list[CodeEvent], data: st.DataObject) -> None:
     whole = numbered(middle)
@@ -72,6 +73,7 @@ def test_any_cut_of_the_bytes_gives_the_same_events(middle: list[CodeEvent], dat
     assert found == whole and decoder.ended and decoder.execution_id == EXECUTION
 
 
+@settings(deadline=None)
 @given(st.lists(bodies, max_size=6), st.data())
 def test_a_reader_goes_on_after_any_event(middle: list[CodeEvent], data: st.DataObject) -> None:
     whole = [event for event in numbered(middle) if not isinstance(event, Keepalive)]
@@ -81,6 +83,7 @@ def test_a_reader_goes_on_after_any_event(middle: list[CodeEvent], data: st.Data
     decoder.finish()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_garbage_is_an_error_or_events_and_nothing_else(noise: bytes) -> None:
     for prefix in (b"", lines(ACCEPTED)):
@@ -92,6 +95,7 @@ def test_garbage_is_an_error_or_events_and_nothing_else(noise: bytes) -> None:
             pass
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "seq", "stream", "text", "data", "kind", "status"]),
                        json_values | st.sampled_from(["output", "ended", "result", 2])))  # fmt: skip
 def test_forged_objects_are_an_error_or_events_and_nothing_else(fields: dict[str, object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.guest_api.events import encode
@@ -36,6 +36,7 @@ def test_formats_that_lie() -> None:
         repr(one), one._repr_mimebundle_()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), st.none() | st.text() | st.lists(st.integers()), max_size=4), st.text())
 def test_what_is_shown_by_itself_is_harmless(data: dict[str, object], printed: str) -> None:
     one = Result(kind="value", data=data)
@@ -63,6 +64,7 @@ def test_an_execution_that_never_ended_is_not_ok() -> None:
     assert (done.ok, done.state_kept) == (False, False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=5), st.integers(1, 40))
 def test_any_cut_of_the_bytes_gives_the_same_events(texts: list[str], step: int) -> None:
     events = [CodeOutput(seq=number, stream="stdout", text=text) for number, text in enumerate(texts, 1)]
