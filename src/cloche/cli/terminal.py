@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import signal
 import termios
 import threading
@@ -41,14 +40,13 @@ def require() -> None:
 
 
 def size() -> PtySize:
-    """Of the terminal itself; COLUMNS and LINES count only where there is none."""
+    """Of the terminal itself, whatever COLUMNS and LINES say of the one in which they were set."""
     for descriptor in (1, 0, 2):
         with suppress(OSError):
             found = os.get_terminal_size(descriptor)
             if found.lines > 0 and found.columns > 0:
                 return PtySize(rows=min(found.lines, MAX_SIZE), cols=min(found.columns, MAX_SIZE))
-    guessed = shutil.get_terminal_size()
-    return PtySize(rows=min(guessed.lines, MAX_SIZE), cols=min(guessed.columns, MAX_SIZE))
+    return PtySize()
 
 
 def kind() -> dict[str, str]:
