@@ -11,6 +11,7 @@ import pytest
 
 from cloche import Node, NotFoundError, Sandbox
 from cloche.model.pool import PoolInfo
+from cloche.sdk.options import SandboxOptions
 from tests.integration.node_harness import SOURCE, end_node, node_pid, wait_for_exit
 
 SIZE = 2
@@ -62,17 +63,18 @@ def full(template: str | None = None) -> bool:
 def test_a_waiting_sandbox_is_what_a_new_one_would_be(pool_home: Path) -> None:
     until(full)
     before = known()
-    with Sandbox.create(
-        name="mine", env={"A": "1"}, session_env={"B": "2"}, memory="64m", labels={"k": "v"}
-    ) as sandbox:
+    engines = {found["name"]: found["capabilities"] for found in Node().doctor()["engines"]}
+    memory = "64m" if "memory" in engines["namespace"]["limits_enforced"] else None
+    late: SandboxOptions = {"name": "mine", "env": {"A": "1"}, "labels": {"k": "v"}, "pids": 99, "memory": memory}
+    with Sandbox.create(session_env={"B": "2"}, **late) as sandbox:
         info = sandbox.info()
         assert known().hits == before.hits + 1
-        assert (info.name, info.labels, info.limits.memory_mib, info.project_id) == ("mine", {"k": "v"}, 64, "default")
+        assert (info.name, info.labels, info.limits.pids, info.project_id) == ("mine", {"k": "v"}, 99, "default")
         assert sandbox.exec("sh", "-c", "echo $A $B; hostname").stdout == f"1 2\n{sandbox.id.replace('_', '-')}\n"
-        assert sandbox.stats().memory_limit_bytes in (None, 64 << 20)
         events = list(Node().events(sandbox=sandbox.id))
         assert [(event.kind, event.data.get("pool")) for event in events] == [("sandbox.created", True)]
-        if "memory" not in info.limits_unenforced:
+        if memory:
+            assert sandbox.stats().memory_limit_bytes == 64 << 20
             hungry = sandbox.exec("sh", "-c", "a=0123456789abcdef; while :; do a=$a$a; done")
             assert (hungry.exit_code, hungry.limit_hit) == (137, "memory")
 
@@ -95,12 +97,12 @@ def test_a_claimed_sandbox_expires(pool_home: Path) -> None:
 
 def test_it_keeps_its_late_limits_over_a_restart(pool_home: Path) -> None:
     until(full)
-    with Sandbox.create(pids=77) as sandbox:
+    with Sandbox.create(pids=77, open_files=99) as sandbox:
         sandbox.stop(grace_seconds=0)
         sandbox.start()
         assert sandbox.info().limits.pids == 77
         limits = sandbox.exec("cat", "/proc/self/limits").stdout
-        assert next(line.split()[2] for line in limits.splitlines() if line.startswith("Max processes")) == "77"
+        assert next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")) == "99"
 
 
 def test_what_waits_is_seen_by_nobody(pool_home: Path) -> None:

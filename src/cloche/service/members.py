@@ -17,7 +17,7 @@ from cloche.model.pool import POOL_PROJECT, PoolPlan
 from cloche.model.sandbox import SandboxRecord, SandboxSpec
 from cloche.service import bringup, teardown, warming
 from cloche.service.core import Core
-from cloche.service.shelves import Member
+from cloche.service.shelves import ASSUMED_BYTES, Member
 from cloche.service.steps import Steps
 
 
@@ -53,11 +53,15 @@ async def _make(core: Core, engine: Engine, record: SandboxRecord, plan: PoolPla
 
 
 async def measured(core: Core, record: SandboxRecord) -> int:
-    """What a member uses now; where that cannot be told, what it may use."""
+    """What a member uses now: by its cgroup, else by what its guest sees; where neither tells, what it may use."""
     with contextlib.suppress(ClocheError, OSError):
         usage = await core.boxes.engine(record).usage(core.boxes.box(record))
         if usage.memory_bytes is not None:
             return usage.memory_bytes
+        inside = await (await core.guests.get(record)).stats()
+        if inside.memory_bytes is not None:
+            # the guest counts processes without itself, and the disk is memory too
+            return inside.memory_bytes + (inside.disk_bytes or 0) + ASSUMED_BYTES
     return record.sandbox.limits.memory_mib << 20
 
 
