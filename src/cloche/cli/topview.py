@@ -7,33 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cloche.cli import cells, render, usage
+from cloche.cli import cells, render, topdetail, usage
 from cloche.cli.sparkline import bar, sparkline
-from cloche.cli.topstate import SORTS, State, visible
+from cloche.cli.topscene import BOLD, CYAN, DIM, GREEN, RED, REVERSE, YELLOW, Scene, first_shown, paint
+from cloche.cli.topstate import SORTS, visible
 from cloche.cli.usage import Track
-from cloche.model.process import ProcessInfo
 
-BOLD, DIM, REVERSE, RED, GREEN, YELLOW, CYAN = "1", "2", "7", "31", "32", "33", "36"
 MAX_NAME, MAX_SPARK, MAX_BAR = 40, 40, 20
-MAX_ARGV = 2000
 _STATE_COLOURS = {"running": GREEN, "paused": YELLOW, "creating": CYAN, "stopping": CYAN, "failed": RED}
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Everything that is shown. `about`: what is known of the node; `trouble`: why there is nothing newer."""
-
-    state: State
-    tracks: Sequence[Track]
-    processes: Sequence[ProcessInfo] = ()
-    about: str = ""
-    trouble: str = ""
-    now: float = 0.0
-    ascii_only: bool = False
-
-    @property
-    def mark(self) -> str:
-        return ">" if self.ascii_only else "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +35,7 @@ def frame(scene: Scene, columns: int, rows: int) -> list[str]:
     columns, rows = max(1, columns), max(1, rows)
     head, foot = _head(scene, columns, rows), _foot(scene, columns)
     room = max(0, rows - len(head) - len(foot))
-    body = _detail(scene, columns, room) if scene.state.detail else _table(scene, columns, room)
+    body = topdetail.lines_of(scene, columns, room) if scene.state.detail else _table(scene, columns, room)
     body += [""] * (room - len(body))
     return [*head, *body[:room], *foot][:rows]
 
@@ -69,10 +50,6 @@ def plain(scene: Scene) -> tuple[Sequence[str], list[Sequence[object]]]:
         for track in visible(scene.state, scene.tracks)
     ]  # fmt: skip
     return headings, rows
-
-
-def paint(text: str, colour: str) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if colour and text.strip() else text
 
 
 def _head(scene: Scene, columns: int, rows: int) -> list[str]:
@@ -131,15 +108,8 @@ def _table(scene: Scene, columns: int, room: int) -> list[str]:
 
 
 def _window(items: Sequence[Track], ids: Sequence[str], selected: str | None, room: int) -> Sequence[Track]:
-    first = _first(ids, selected, room)
+    first = first_shown(ids, selected, room)
     return items[first : first + max(0, room)]
-
-
-def _first(ids: Sequence[str], selected: str | None, room: int) -> int:
-    """So that the selected one is among the `room` that are shown, in pages that do not jump."""
-    if room <= 0 or selected not in ids:
-        return 0
-    return ids.index(selected) // room * room
 
 
 def _fitting(scene: Scene, tracks: Sequence[Track], columns: int) -> list[tuple[Column, int]]:
@@ -184,62 +154,6 @@ def _line(scene: Scene, track: Track, chosen: Sequence[tuple[Column, int]], sele
         shown.append(fitted if selected else paint(fitted, colour))
     line = " ".join(shown)
     return paint(cells.fit(line, columns, mark=""), REVERSE) if selected else line
-
-
-def _detail(scene: Scene, columns: int, room: int) -> list[str]:
-    track = next((track for track in scene.tracks if track.id == scene.state.detail), None)
-    if track is None:
-        return [cells.cut("it is gone: esc goes back", columns, scene.mark)]
-    about = f"{track.label}  {track.id}  {track.sandbox.state}  {_image(track)}"
-    lines = [paint(cells.cut(about, columns, scene.mark), CYAN), *_graphs(scene, track, columns, room)]
-    lines.append(paint(cells.cut(_process_line(columns, "PID", "STATE", "AGE", "USER", "COMMAND"), columns, ""), BOLD))
-    ids = [process.id for process in scene.processes]
-    left = room - len(lines)
-    first = _first(ids, scene.state.process, left)
-    for process in scene.processes[first : first + max(0, left)]:
-        line = cells.cut(_described(scene, process, columns), columns, scene.mark)
-        chosen = process.id == scene.state.process
-        colour = REVERSE if chosen else "" if process.state == "running" else DIM
-        lines.append(paint(cells.fit(line, columns) if chosen else line, colour))
-    if not scene.processes:
-        frozen = track.sandbox.state != "running"
-        why = f"its processes cannot be listed while it is {track.sandbox.state}" if frozen else "no process runs in it"
-        lines.append(cells.cut(render.clean(why), columns, scene.mark))
-    return lines
-
-
-def _graphs(scene: Scene, track: Track, columns: int, room: int) -> list[str]:
-    if room < 8 or columns < 30:
-        return []
-    stats, length = track.stats, columns - 24
-    limit = float(stats.memory_limit_bytes or 0) or max((each or 0.0 for each in track.memory), default=0.0)
-    cpu = sparkline(list(track.cpu), length, 100 * track.sandbox.limits.cpus, ascii_only=scene.ascii_only)
-    memory = sparkline(list(track.memory), length, limit, ascii_only=scene.ascii_only)
-    used = f"{render.size(stats.memory_bytes)}/{render.size(stats.memory_limit_bytes)}"
-    return [
-        f"cpu    {cells.fit(render.percent(track.cpu_percent), 14)}{paint(cpu, GREEN)}",
-        f"memory {cells.fit(used, 14)}{paint(memory, CYAN)}",
-    ]
-
-
-def _described(scene: Scene, process: ProcessInfo, columns: int) -> str:
-    ended = process.state != "running"
-    state = f"exit {process.exit_code}" if ended and process.exit_code is not None else process.state
-    command = render.clean(" ".join(process.argv)[:MAX_ARGV])
-    age = render.span(scene.now - process.started_at)
-    return _process_line(columns, str(process.pid), render.clean(state), age, render.clean(process.user), command)
-
-
-def _process_line(columns: int, pid: str, state: str, age: str, user: str, command: str) -> str:
-    if columns < 50:
-        return f"{cells.fit(pid, 4, right=True)} {command}"
-    return " ".join([
-        cells.fit(pid, 6, right=True), cells.fit(state, 9), cells.fit(age, 4, right=True), cells.fit(user, 8), command
-    ])  # fmt: skip
-
-
-def _image(track: Track) -> str:
-    return render.clean(f"{track.sandbox.spec.image[:100]} on {track.sandbox.engine[:100]}")
 
 
 def _age(scene: Scene, track: Track) -> str:

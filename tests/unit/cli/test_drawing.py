@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.cli import cells, render, tables, topview, usage
+from cloche.cli import cells, render, tables, topscene, topview, usage
 from cloche.cli.sparkline import bar, sparkline
 from cloche.cli.topstate import State, Wish, press, visible
 from cloche.cli.usage import History
@@ -153,7 +153,7 @@ def test_short_ids_tell_them_apart() -> None:
     assert usage.short_ids([]) == {}
 
 
-def scene(state: State | None = None, *, ascii_only: bool = False, trouble: str = "") -> topview.Scene:
+def scene(state: State | None = None, *, ascii_only: bool = False, trouble: str = "") -> topscene.Scene:
     found = History()
     boxes = [
         (sandbox(1, name="web"), stats()),
@@ -163,7 +163,7 @@ def scene(state: State | None = None, *, ascii_only: bool = False, trouble: str 
     for time in (10.0, 11.0, 12.0):
         tracks = found.take(use(*((box, {**used, "time": time, "cpu_seconds": time / 2}) for box, used in boxes)))
     processes = [process(12, "sh", "-c", HOSTILE), process(7, "true", state="exited", exit_code=3, user=HOSTILE)]
-    return topview.Scene(state or State(), tracks, processes, about="node 1", trouble=trouble, now=2000.0,
+    return topscene.Scene(state or State(), tracks, processes, about="node 1", trouble=trouble, now=2000.0,
                          ascii_only=ascii_only)  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_at_20_columns_the_name_its_cpu_and_its_memory_are_left() -> None:
 
 def test_ascii_screens_are_ascii() -> None:
     shown = scene(State(sort="name", filter="box"), ascii_only=True)
-    named = topview.Scene(shown.state, [t for t in shown.tracks if t.label.isascii()], ascii_only=True, now=2000.0)
+    named = topscene.Scene(shown.state, [t for t in shown.tracks if t.label.isascii()], ascii_only=True, now=2000.0)
     assert "".join(topview.frame(named, 80, 24)).isascii()
 
 
@@ -212,13 +212,13 @@ def test_a_long_list_scrolls_with_the_selection() -> None:
     state = State(sort="name")
     order = visible(state, tracks)
     state.selected = order[57].id
-    lines = topview.frame(topview.Scene(state, tracks), 80, 24)
+    lines = topview.frame(topscene.Scene(state, tracks), 80, 24)
     assert any(order[57].label in line and "\x1b[7m" in line for line in lines)
 
 
 def test_a_frame_of_many_is_quickly_made_of_those_that_are_shown() -> None:
     tracks = History().take(use(*((sandbox(number), stats()) for number in range(1000))))
-    assert len(topview.frame(topview.Scene(State(), tracks), 200, 50)) == 50
+    assert len(topview.frame(topscene.Scene(State(), tracks), 200, 50)) == 50
 
 
 def keys(state: State, *pressed: str) -> State:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import click
 
-from cloche.cli import arguments, cells, interrupts, render, topview, usage
+from cloche.cli import arguments, cells, interrupts, render, topscene, topview, usage
 from cloche.cli.screen import Screen
 from cloche.cli.topstate import State, Wish, press, visible
 from cloche.model.errors import ClocheError
@@ -37,7 +37,7 @@ def command(interval: float, once: bool, as_json: bool) -> int:
         if as_json:
             render.print_json(usage.as_json(usage.two_looks(Node(), FIRST_SECONDS)))
         elif once or not (sys.stdin.isatty() and render.colours()):
-            scene = topview.Scene(State(), usage.two_looks(Node(), FIRST_SECONDS), now=time.time())
+            scene = topscene.Scene(State(), usage.two_looks(Node(), FIRST_SECONDS), now=time.time())
             render.print_table(*topview.plain(scene), drop=("LIMIT", "AGE", "DISK", "ID"))
         else:
             with Screen() as screen:
@@ -88,7 +88,7 @@ class _Top:
     def _draw(self) -> None:
         columns, rows = size = self._screen.size
         self._state.page = max(1, rows - 4)
-        scene = topview.Scene(self._state, self._tracks, self._processes, self._about, self._trouble, time.time(),
+        scene = topscene.Scene(self._state, self._tracks, self._processes, self._about, self._trouble, time.time(),
                               self._ascii)  # fmt: skip
         self._screen.draw(topview.frame(scene, columns, rows), size)
 
