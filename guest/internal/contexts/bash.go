@@ -14,7 +14,7 @@ func bashArgv(path string) []string {
 // bash has no frames to read: it is given lines of its own language, quoted so that no code can leave its quotes.
 
 func bashCode(number int, code string) []byte {
-	return []byte(fmt.Sprintf("__cloche_code=%s\neval -- \"$__cloche_code\" </dev/null\n__cloche_done %d\n", quoted(code), number))
+	return []byte(fmt.Sprintf("__cloche_code=%s\n__cloche_again\neval -- \"$__cloche_code\" </dev/null\n__cloche_done %d\n", quoted(code), number))
 }
 
 func bashEnv(changes []string) []byte {

@@ -31,7 +31,7 @@ type shown struct {
 // resultEvent reads what a program says a value looks like; nil when it is no bundle.
 func resultEvent(role string, payload []byte) func(int) []byte {
 	parts := fields(payload, 2+2*maxTypes)
-	if len(parts) < 4 || len(parts)%2 != 0 {
+	if len(parts) < 2 || len(parts)%2 != 0 {
 		return nil
 	}
 	metadata := []byte("{}")

@@ -10,10 +10,13 @@ import (
 )
 
 const (
-	readyWithin = 30 * time.Second
-	graceAfter  = 2 * time.Second
-	looseBytes  = 64 << 10
-	restarted   = "restarted" // an end that is none: the wire never shows it
+	readyWithin  = 30 * time.Second
+	graceAfter   = 2 * time.Second
+	looseBytes   = 64 << 10
+	pressedMost  = 10
+	pressedEvery = 100 * time.Millisecond
+	ignoredAfter = 5 * time.Millisecond
+	restarted    = "restarted" // an end that is none: the wire never shows it
 )
 
 // Context is one interpreter's place: it keeps its id when the interpreter is started anew.
@@ -87,11 +90,14 @@ func (c *Context) hiddenSpec() procs.HiddenSpec {
 // start makes an interpreter and waits until it is ready. The `changing` lock is held.
 func (c *Context) start() error {
 	generation := c.manager.generation()
+	if _, err := c.manager.procs.User(string(c.hiddenSpec().User)); err != nil {
+		return err
+	}
 	env, cwd, _ := c.manager.procs.HiddenEnv(c.hiddenSpec())
 	var problem error = missing(c.language.name)
 	for _, path := range c.language.find(cwd, env) {
 		problem = c.startAs(path, generation)
-		if problem == nil || !c.tooOld(path) {
+		if problem == nil || wire.FromErr(problem).Code == "invalid" || !c.tooOld(path) {
 			return problem
 		}
 		problem = missing(c.language.name)
@@ -239,6 +245,15 @@ func (c *Context) frame(kind byte, payload []byte) {
 		if name, message, traceback, ok := problem(payload); ok {
 			x.log.append(false, errorEvent(name, message, traceback))
 		}
+	case frameIgnored: // it came before the code had begun, or through an event loop
+		c.mu.Lock()
+		if x.asked || x.expired {
+			c.link.write(stopFrame(x.number))
+			if !c.language.misses {
+				c.pressLater(x, ignoredAfter, pressedMost)
+			}
+		}
+		c.mu.Unlock()
 	case frameDone:
 		c.done(x, payload)
 	}
@@ -287,7 +302,7 @@ func (c *Context) interrupt(x *Execution) error {
 	defer c.mu.Unlock()
 	if c.running == x && x != nil {
 		x.asked = true
-		c.link.process.Interrupt() // under the lock: it can never reach what runs next
+		c.press(x, 0)
 		return nil
 	}
 	for i, waiting := range c.queue {
@@ -298,6 +313,26 @@ func (c *Context) interrupt(x *Execution) error {
 		}
 	}
 	return wire.Errorf("wrong_state", "the execution has ended")
+}
+
+// press sends the signal, under the lock, so that it can never reach what runs next. A shell that was about to start a
+// command when it came waits for that command, which did not get it, and JavaScript misses one that comes just before
+// the code: so these are asked again.
+func (c *Context) press(x *Execution, before int) {
+	c.link.process.Interrupt()
+	if c.language.misses && before < pressedMost {
+		c.pressLater(x, pressedEvery, before+1)
+	}
+}
+
+func (c *Context) pressLater(x *Execution, after time.Duration, before int) {
+	time.AfterFunc(after, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.running == x {
+			c.press(x, before)
+		}
+	})
 }
 
 // Interrupt stops what runs. The error is `wrong_state` when nothing does.
@@ -319,7 +354,7 @@ func (c *Context) expire(x *Execution) {
 		return
 	}
 	x.expired = true
-	c.link.process.Interrupt()
+	c.press(x, 0)
 	x.timer = time.AfterFunc(graceAfter, func() { c.killFor(x) })
 }
 

@@ -18,6 +18,7 @@ const (
 	frameValue   = 'v'
 	frameError   = 'x' // fields: name, message, traceback
 	frameSync    = 's' // asks for one frame back when all before it is told
+	frameIgnored = 'i' // an interrupt came while no code ran
 	frameDone    = 'D' // text: number, status
 )
 
@@ -27,6 +28,7 @@ const (
 	frameEnv   = 'E' // NUL between "NAME=value" or, for what is to go, "NAME"
 	frameDir   = 'W'
 	frameAgain = 'A' // the answer to frameSync
+	frameStop  = 'I' // u32 number: the interrupt that was ignored was for this one
 )
 
 const (
@@ -38,7 +40,7 @@ const (
 
 var frameLimits = map[byte]int{
 	frameReady: 4096, frameStdout: maxText, frameStderr: maxText, frameDisplay: maxBundle, frameValue: maxBundle,
-	frameError: maxProblem, frameSync: 0, frameDone: 64,
+	frameError: maxProblem, frameSync: 0, frameIgnored: 0, frameDone: 64,
 }
 
 // parser cuts a stream into frames, however it arrives.

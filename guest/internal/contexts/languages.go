@@ -36,6 +36,7 @@ type language struct {
 	dir     func(cwd string) []byte
 	refuses func(code string) string // why it cannot be given this code at all
 	oldest  [2]int
+	misses  bool // interrupts that come at the wrong moment
 	onStdin bool // it reads from descriptor 0 what others read from 3
 }
 
@@ -45,9 +46,9 @@ var languages = map[string]*language{
 	"python": {name: "python", names: []string{"python3", "python"}, argv: pythonArgv,
 		first: func() string { return pythonProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{3, 8}},
 	"javascript": {name: "javascript", names: []string{"node", "nodejs"}, argv: nodeArgv,
-		first: func() string { return nodeProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}},
+		first: func() string { return nodeProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}, misses: true},
 	"bash": {name: "bash", names: []string{"bash"}, argv: bashArgv,
-		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}, onStdin: true},
+		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}, onStdin: true, misses: true},
 }
 
 // The program comes through the pipe, not as an argument: what `ps` shows stays readable.
@@ -67,6 +68,10 @@ func codeFrame(number int, code string) []byte {
 	payload := make([]byte, 4, 4+len(code))
 	binary.BigEndian.PutUint32(payload, uint32(number))
 	return frame(frameCode, append(payload, code...))
+}
+
+func stopFrame(number int) []byte {
+	return frame(frameStop, binary.BigEndian.AppendUint32(nil, uint32(number)))
 }
 
 func envFrame(changes []string) []byte {

@@ -11,6 +11,7 @@
   const { from, concat, alloc, isBuffer } = Buffer;
   const { stringify } = JSON;
   const on = process.on.bind(process), chdir = process.chdir.bind(process), exit = process.reallyExit.bind(process);
+  const nextTick = process.nextTick.bind(process);
   const PIECE = 256 << 10, MOST = 16 << 20;
   let running = 0, stop = null, value;
 
@@ -40,13 +41,15 @@
     return concat(all);
   }
   function stream(kind, fd) {
-    const made = new Writable({
-      decodeStrings: true,
-      write(data, encoding, done) {
-        for (let i = 0; i < data.length; i += PIECE) send(frame(kind, data.subarray(i, i + PIECE)));
-        done();
-      },
-    });
+    const made = new Writable({ write(data, encoding, done) { done(); } });
+    // At once and whole: a stream that an interrupt cut short would hold back all that comes after it.
+    made.write = (data, encoding, done) => {
+      const bytes = typeof data === "string" ? from(data, typeof encoding === "string" ? encoding : "utf8") : from(data);
+      for (let i = 0; i < bytes.length; i += PIECE) send(frame(kind, bytes.subarray(i, i + PIECE)));
+      const called = typeof encoding === "function" ? encoding : done;
+      if (typeof called === "function") nextTick(called);
+      return true;
+    };
     made.fd = fd;
     made.isTTY = false;
     return made;
@@ -199,6 +202,7 @@
       const kind = inbox[0], payload = inbox.subarray(5, 5 + inbox.readUInt32BE(1));
       inbox = inbox.subarray(5 + payload.length);
       if (kind === 67) cell(payload.readUInt32BE(0), payload.toString("utf8", 4));
+      else if (kind === 73 && running === payload.readUInt32BE(0) && stop) stop();
       else if (kind === 69) changeEnv(payload.toString());
       else if (kind === 87) try { chdir(payload.toString()); } catch {}
     }
@@ -221,7 +225,8 @@
   globalThis.exports = module.exports;
   process.argv.length = 1;
   process.execArgv = [];
-  on("SIGINT", () => { if (running && stop) stop(); });
+  // It comes through the event loop, maybe late: the guest says which execution it was for.
+  on("SIGINT", () => send(frame("i", alloc(0))));
   // What fails between executions, or in a callback, is told and ends nothing.
   on("uncaughtException", (error) => send(frame("e", from("Uncaught " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));
   on("unhandledRejection", (error) => send(frame("e", from("Unhandled rejection: " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));

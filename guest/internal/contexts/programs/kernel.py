@@ -102,6 +102,7 @@ def release():
 
 def on_interrupt(number, frame):
     if not state.running:
+        send(b"i\0\0\0\0")  # too early or too late: only the guest knows which
         return
     if state.shield:
         state.pending = True
@@ -118,7 +119,10 @@ def receive():
                 kind, payload = inbox[0], bytes(inbox[5:end])
                 del inbox[:end]
                 return kind, payload
-        data = read(IN, 1 << 20)
+        try:
+            data = read(IN, 1 << 18)
+        except MemoryError:
+            data = read(IN, 4096)
         if not data:
             leave(0)
         inbox.extend(data)
@@ -138,6 +142,7 @@ def synchronize():
                 pass
     finally:
         state.shield -= 1
+    release()
 
 
 def on_audit(event, arguments):
@@ -561,6 +566,10 @@ def parts_of(source, filename):
 
     if "\0" in source:
         raise SyntaxError("source code cannot contain null bytes")
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise SyntaxError("the code is not UTF-8: byte %d" % error.start) from None
     tree = compiled(source, filename, "exec", 0x2400, True)  # only the tree, top-level await allowed
     last = None
     if tree.body and isinstance(tree.body[-1], _ast.Expr) and not source.rstrip().endswith(";"):

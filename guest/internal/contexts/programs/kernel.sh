@@ -15,7 +15,9 @@ __cloche_done() {
   fi
   said="$1 exit $status"
   [[ $status == error ]] && said="$1 error" && status=2
+  __cloche_status=$status
   printf "D$(__cloche_length ${#said})%s" "$said" >&4
   return $status
 }
+__cloche_again() { [[ $- == *e* ]] || return ${__cloche_status:-0}; }
 printf "R$(__cloche_length ${#BASH_VERSION})%s" "$BASH_VERSION" >&4
