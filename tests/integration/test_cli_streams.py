@@ -173,7 +173,7 @@ def test_create_ls_exec_rm(node: StubNode) -> None:
 def test_cp_of_tar_streams(node: StubNode, tmp_path: Path) -> None:
     cloche("create", "--name", "box")
     (tmp_path / "tree").mkdir()
-    assert cloche("cp", str(tmp_path / "tree"), "box:/tree").returncode == 0
+    assert cloche("cp", f"{tmp_path}/tree/.", "box:/tree").returncode == 0
     assert cloche("cp", "box:/tree", "-").stdout == node.tars["/tree"]
     assert cloche("cp", "-", "box:/other", stdin=node.tars["/tree"]).returncode == 0
     assert cloche("cp", "a", "b").returncode == 125
