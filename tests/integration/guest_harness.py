@@ -18,7 +18,7 @@ from cloche.guest_api import text
 from cloche.guest_api.events import EventDecoder
 from cloche.model.code import CodeEnded, CodeError, CodeEvent, CodeOutput, CodeResult
 
-BINARY = Path("/tmp/ctx/cloche-guest")
+BINARY = Path(__file__).parents[2] / "src/cloche/_bin/cloche-guest"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 DEADLINE_SECONDS = 60.0
 
