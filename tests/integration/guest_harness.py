@@ -1,4 +1,4 @@
-"""The guest by itself, on a socket in a directory: no box, no node. Every event that it tells is checked as the host does."""
+"""The guest by itself, on a socket in a directory: no box, no node. Every event is checked as the host checks it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_the_default_context_is_made_once(box: Guest) -> None:
 def test_both_streams_and_children_come_in_order(box: Guest, context: str) -> None:
     told = box.run(
         "import sys, os, subprocess\nprint('one'); print('two', file=sys.stderr); print('three', end='')\n"
-        "subprocess.run(['sh', '-c', 'echo child; echo grumble >&2'])\nos.write(1, b'raw\\n')\ndisplay('shown')\nprint('four')",
+        "subprocess.run(['sh', '-c', 'echo child; echo grumble >&2'])\nos.write(1, b'raw\\n')\ndisplay('shown')\nprint('four')",  # noqa: E501
         context_id=context,
     )
     said = [event.text if isinstance(event, CodeOutput) else "shown" for event in told.of((CodeOutput, CodeResult))]
@@ -431,7 +431,7 @@ def test_deep_recursion_in_the_compiler_and_in_c(box: Guest, context: str) -> No
 
 
 def test_all_the_memory_that_there_is(box: Guest, context: str) -> None:
-    code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\nx = []\nwhile True: x.append(bytearray(1 << 20))"
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\nx = []\nwhile True: x.append(bytearray(1 << 20))"  # noqa: E501
     told = box.run(code, context_id=context)
     assert told.error.name == "MemoryError" and told.end.state_kept
     assert box.run("x.clear(); 3", context_id=context).value == "3"
@@ -645,7 +645,7 @@ def test_javascript(box: Guest) -> None:
     assert box.run("throw 5", context_id=made).error.message == "5"
     assert box.run("await Promise.reject(new TypeError('t'))", context_id=made).error.name == "TypeError"
     told = box.run(
-        "console.log = null; JSON.stringify = null; process.stdout.write = null; Buffer.concat = null; globalThis.console = null; 7",
+        "console.log = null; JSON.stringify = null; process.stdout.write = null; Buffer.concat = null; globalThis.console = null; 7",  # noqa: E501
         context_id=made,
     )
     assert told.value == "7"
