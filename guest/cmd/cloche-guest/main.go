@@ -120,13 +120,14 @@ func listen(set settings) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
+// watchLifeline waits without a thread of its own.
 func watchLifeline(fd int) {
+	_ = syscall.SetNonblock(fd, true)
+	lifeline := os.NewFile(uintptr(fd), "lifeline")
 	var buf [64]byte
 	for {
-		n, err := syscall.Read(fd, buf[:])
-		if err == syscall.EINTR || n > 0 {
-			continue
+		if _, err := lifeline.Read(buf[:]); err != nil {
+			os.Exit(0)
 		}
-		os.Exit(0)
 	}
 }

@@ -70,6 +70,7 @@ func mountProc(plan *Plan, root string) error {
 		return stage("mount /proc", err)
 	}
 	defer syscall.Close(procFD)
+	limitNamespace(proc)
 	for _, name := range plan.ProcReadOnly {
 		if err := freeze(proc, procFD, name); err != nil && err != syscall.ENOENT {
 			return stage("protect /proc/"+name, err)

@@ -147,7 +147,6 @@ func build(doc *initDoc) error {
 	if err := loopbackUp(); err != nil {
 		return stage("loopback", err)
 	}
-	limitNamespace()
 	return makeRoot(doc)
 }
 
@@ -194,10 +193,11 @@ func becomeGuest(doc *initDoc) error {
 
 // limitNamespace bounds what the kernel counts per user namespace. New user namespaces are refused by seccomp as well;
 // this holds even for a call that the filter would miss. Inotify instances count for the owner of the namespace too: one
-// box could use up those of its owner, and no program of theirs on the host could watch a file.
-func limitNamespace() {
+// box could use up those of its owner, and no program of theirs on the host could watch a file. It is written through the
+// box's own /proc: the host's remembers these names for every namespace there is, and looks through all of them.
+func limitNamespace(proc string) {
 	for name, most := range map[string]string{"user_namespaces": "0", "inotify_instances": "48", "inotify_watches": "65536"} {
-		_ = os.WriteFile("/proc/sys/user/max_"+name, []byte(most), 0)
+		_ = writeControl(proc+"/sys/user/max_"+name, most)
 	}
 }
 

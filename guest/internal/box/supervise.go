@@ -259,7 +259,7 @@ func (s *supervisor) clone(files []uintptr) error {
 	for i := range caps {
 		caps[i] = uintptr(i)
 	}
-	attr := &syscall.ProcAttr{Files: files, Env: []string{}, Sys: &syscall.SysProcAttr{
+	attr := &syscall.ProcAttr{Files: files, Env: []string{"GOMAXPROCS=1"}, Sys: &syscall.SysProcAttr{
 		Cloneflags: namespaces, AmbientCaps: caps, Setsid: true, Pdeathsig: syscall.SIGKILL}}
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cloche-init"}, attr)
 	if err != nil {

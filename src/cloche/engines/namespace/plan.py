@@ -4,6 +4,7 @@ agree field by field on guest/internal/box/plan.go."""
 from __future__ import annotations
 
 import hashlib
+import math
 import posixpath
 from typing import Any
 
@@ -160,7 +161,8 @@ def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any
         "proc_read_only": PROC_READ_ONLY,
         "proc_masked": PROC_MASKED,
         "landlock": landlock(root, box.spec),
-        "guest_env": {"PATH": root.path},
+        # else its runtime prepares for every CPU of the machine, and looks for cgroups that it cannot see
+        "guest_env": {"PATH": root.path, "GOMAXPROCS": str(max(2, math.ceil(limits.cpus)))},
         "guest_caps": GUEST_CAPABILITIES if facts.many_users else [],
         "pids": limits.pids,
         "deadline": box.deadline or 0,

@@ -70,7 +70,8 @@ def start(launcher: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={},
+            # it hardly ever does two things at once, and each thread costs memory as long as the sandbox lives
+            env={"GOMAXPROCS": "1"},
             cwd="/",
             start_new_session=True,
         )
