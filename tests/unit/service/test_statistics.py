@@ -6,6 +6,7 @@ import pytest
 
 from cloche.engines.base import BoxUsage
 from cloche.model.errors import EngineError
+from cloche.model.events import SandboxStats
 from cloche.service.statistics import AT_ONCE, LEFT_ALONE_SECONDS, Statistics
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +36,8 @@ async def test_one_that_hangs_holds_up_nobody_and_is_left_alone(place):
             await asyncio.Event().wait()
         if name == "fails":
             raise EngineError("no answer", stage="control")
-        return await place.services.sandboxes.stats_of(record)
+        # without giving way: a slow machine is not what this is about
+        return SandboxStats(time=1.0, processes=1)
 
     statistics = Statistics(place.services._core, measure, limit_seconds=0.01)
     for _ in range(2):
