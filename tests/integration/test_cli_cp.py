@@ -153,10 +153,20 @@ def test_a_device_or_a_pipe_of_the_host_is_written_and_not_replaced(sandbox: San
     assert copied(f"{sandbox.id}:f", "pipe").returncode == 0
     reader.join(30)
     assert found == ["content\n"] and stat.S_ISFIFO((here / "pipe").stat().st_mode)
+
+
+def test_a_link_at_the_name_is_replaced_and_not_followed(sandbox: Sandbox, here: Path) -> None:
+    """Who shares the directory with a sandbox may find links in it that lead anywhere."""
+    inside(sandbox, "echo content > f; mkdir tree; echo content > tree/f")
     (here / "real").write_text("old")
     (here / "link").symlink_to("real")
     assert copied(f"{sandbox.id}:f", "link").returncode == 0
-    assert (here / "link").is_symlink() and (here / "real").read_text() == "content\n"
+    assert not (here / "link").is_symlink() and (here / "real").read_text() == "old"
+    (here / "elsewhere").mkdir()
+    (here / "into").mkdir()
+    (here / "into/tree").symlink_to(here / "elsewhere")
+    assert copied(f"{sandbox.id}:tree", "into").returncode == 125
+    assert not list((here / "elsewhere").iterdir())
 
 
 def test_a_huge_sparse_file_takes_no_room(sandbox: Sandbox, here: Path) -> None:

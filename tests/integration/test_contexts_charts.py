@@ -21,11 +21,11 @@ def drawing(real_home: Path) -> Iterator[Sandbox]:
     found = importlib.util.find_spec("matplotlib")
     assert found is not None and found.origin is not None
     libraries = Path(found.origin).parents[1]
-    version = "%d.%d" % sys.version_info[:2]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     with Sandbox.create(
         mounts=[f"{libraries}:{LIBRARIES}:ro"], env={"PYTHONPATH": LIBRARIES, "MPLCONFIGDIR": "/tmp/mpl"}, memory="1g"
     ) as sandbox:
-        inside = sandbox.run_code("import sys; '%d.%d' % sys.version_info[:2]").text
+        inside = sandbox.run_code("import sys; f'{sys.version_info.major}.{sys.version_info.minor}'").text
         if inside != repr(version):
             pytest.skip(f"python3 inside is {inside}, and the libraries are for {version}")
         yield sandbox

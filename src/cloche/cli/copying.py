@@ -66,7 +66,9 @@ def copy_out(sandbox: Sandbox, path: str, target: str) -> CopyReport:
     meter = Meter(path, None if is_tree else info.size)
     with shown(lambda: str(meter)):
         if is_tree:
-            extraction = untar.Extraction(place, skip_refused=True, strip=1)
+            # a link that was asked for by its own name is meant; one that lies in the directory is not
+            root = os.path.realpath(place) if place == target else place
+            extraction = untar.Extraction(root, skip_refused=True, strip=1)
             return bridge.consume(extraction.run, meter.counted(sandbox.files.get_tar(path or ".")))
         return _save(sandbox, path, place, info, meter)
 
@@ -79,7 +81,8 @@ def _save(sandbox: Sandbox, path: str, place: str, info: FileInfo, meter: Meter)
             for piece in content:
                 attach.write_all(file.fileno(), piece)
         return CopyReport(files=1, bytes=info.size)
-    saved = untar.Saving(os.path.realpath(place), info.mode, info.modified_at)
+    # a link at the name is replaced: a sandbox that shares the directory may have put it there
+    saved = untar.Saving(place, info.mode, info.modified_at)
     return bridge.consume(saved.run, content)
 
 
@@ -120,7 +123,9 @@ def _is_contents(path: str) -> bool:
 
 
 def _is_special(place: str) -> bool:
+    """A device, a pipe or a socket by its own name; links are followed where only the system makes them."""
     try:
-        return not stat.S_ISREG(os.stat(place).st_mode)
+        found = os.stat(place, follow_symlinks=os.path.dirname(os.path.abspath(place)) == "/dev")
     except OSError:
         return False
+    return not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode))

@@ -34,7 +34,8 @@ class _RefusedError(Exception):
 
 
 class Extraction:
-    """Unpacks a tar stream at `target`, which is made if need be. `strip` names are taken off every entry's front."""
+    """Unpacks a tar stream at `target`, which is made if need be and may not itself be a link. `strip` names are taken
+    off every entry's front."""
 
     def __init__(self, target: str, *, skip_refused: bool, strip: int = 0) -> None:
         self._target = target
@@ -49,7 +50,7 @@ class Extraction:
         NoSpaceError, PermissionDeniedError."""
         with _host_errors(self._target), ExitStack() as cleanup:
             os.makedirs(self._target, exist_ok=True)
-            root = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = os.open(self._target, _DIRECTORY)
             cleanup.callback(os.close, root)
             for member, tar in _members(source):
                 self._take(root, member, tar)

@@ -135,7 +135,7 @@ class AsyncFiles:
         info = await self.stat(path, follow=True)
         target = os.fspath(local)
         if info.type == "directory":
-            extract = untar.Extraction(target, skip_refused=skip_refused, strip=1)
+            extract = untar.Extraction(os.path.realpath(target), skip_refused=skip_refused, strip=1)
             return await bridge.consume(extract.run, self.get_tar(path))
         if info.type != "file":
             raise InvalidError(f"{path} is a {info.type}: only files and directories can be copied", field="path")
