@@ -15,6 +15,8 @@ from cloche.model.errors import ClocheError
 
 #: without a new sandbox for so long, the memory is worth more than the milliseconds
 QUIET_SECONDS = 120.0
+#: the guest of the sandbox that was made comes first
+REFILL_SECONDS = 0.008
 Process = subprocess.Popen[bytes]
 
 
@@ -58,6 +60,7 @@ class Standby:
                 while True:
                     await asyncio.wait_for(self._called.wait(), QUIET_SECONDS)
                     self._called.clear()
+                    await asyncio.sleep(REFILL_SECONDS)
                     if self._held is None:
                         await supervisor.uninterrupted(self._fill, launcher)
             finally:
