@@ -50,28 +50,32 @@ SIZE = Size()
 _SANDBOX = [
     click.option(
         "--image",
+        metavar="IMAGE",
         default="host",
         show_default=True,
         help="The root: `host` is this machine's /usr, and the only one yet.",
     ),
     click.option(
-        "--engine", default="auto", show_default=True, help="Which engine; auto takes the strongest that works here."
+        "--engine",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="Which engine; auto takes the strongest that works here.",
     ),
     click.option(
         "--isolation",
         type=click.Choice(["vm", "gvisor", "namespace", "container"]),
         help="The level that must be met, or nothing is made.",
     ),
-    click.option("--memory", type=SIZE, help="Memory; 512m when not given."),
-    click.option("--cpus", type=float, help="CPUs, such as 0.5; 1 when not given."),
+    click.option("--memory", type=SIZE, help="Memory, such as 2g; 512m when not given."),
+    click.option("--cpus", type=float, metavar="N", help="CPUs, such as 0.5; 1 when not given."),
     click.option("--disk", type=SIZE, help="How much may be written; 1g when not given. Counts as memory."),
-    click.option("--pids", type=int, help="How many processes and threads; 256 when not given."),
+    click.option("--pids", type=int, metavar="N", help="How many processes and threads; 256 when not given."),
     click.option("--net", metavar="POLICY", help="Network policy: none, and the only one yet."),
     click.option("-e", "--env", multiple=True, metavar="K[=V]", help="Environment; without a value the host's."),
     click.option(
         "-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside; writable without :ro."
     ),
-    click.option("--name", help="A name, unique among the living."),
     click.option("-l", "--label", multiple=True, metavar="K[=V]", help="A label to find it by."),
     click.option("--host-path", multiple=True, metavar="DIR", help="Show a host directory read-only at the same path."),
     click.option("--hide", multiple=True, metavar="PATH", help="Hide a path that the host image would show."),
@@ -82,13 +86,17 @@ _SANDBOX = [
 ]
 
 
-_TEMPLATE = click.option("--template", metavar="NAME", help="Begin from this template; what is given here wins.")
+#: of one sandbox, and not of all that are made from a template
+_OF_ONE = [
+    click.option("--template", metavar="NAME", help="Begin from this template; what is given here wins."),
+    click.option("--name", metavar="NAME", help="A name, unique among the living."),
+]
 _SAME = ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")
 
 
 def sandbox_flags(function: F) -> F:
-    """The flags of `run` and `create` that describe the sandbox."""
-    for option in reversed([_TEMPLATE, *_SANDBOX]):
+    """The flags of `run`, `create` and `shell` that describe the sandbox."""
+    for option in reversed([*_OF_ONE, *_SANDBOX]):
         function = option(function)
     return function
 
@@ -105,7 +113,7 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
     net = given.pop("net")
     if net not in (None, "none"):
         raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="--net none, or no --net")
-    same = {name: given.pop(name) for name in _SAME}
+    same = {name: given.pop(name, None) for name in _SAME}
     options = {
         **same,
         "env": environment(given.pop("env")),

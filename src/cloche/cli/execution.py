@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PROCESS = [
     click.option("-w", "--workdir", metavar="DIR", help="Where it starts; the user's home otherwise."),
-    click.option("-u", "--user", help="As whom it runs inside."),
+    click.option("-u", "--user", metavar="USER", help="As whom it runs inside."),
     click.option("--timeout", type=arguments.DURATION, help="End the command after, such as 30s (status 124)."),
     click.option("-i", "--interactive", is_flag=True, help="Pass stdin on."),
     click.option("-t", "--tty", is_flag=True, help="Give it a terminal, joined to this one."),

@@ -13,6 +13,13 @@ from cloche.cli.render import clean
 from cloche.model.errors import ClocheError
 
 FAILED = ClocheError.exit_status
+#: what a limit is called in a message of the node → the flag that sets it, with a value that is allowed
+_FLAGS = {
+    "limits.memory_mib": "--memory 512m",
+    "limits.cpus": "--cpus 1",
+    "limits.pids": "--pids 256",
+    "limits.disk_mib": "--disk 1g",
+}
 #: a stream that is closed, full or gone
 _UNWRITABLE = (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
@@ -31,11 +38,15 @@ def report(error: Exception) -> int:
     if os.environ.get("CLOCHE_DEBUG") == "1":
         traceback.print_exception(error)
     if isinstance(error, ClocheError):
-        return _tell(error.message, error.remedy, error.exit_status)
+        remedy = error.remedy or _FLAGS.get(str(error.details.get("field")))
+        return _tell(error.message, remedy, error.exit_status)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        say(error.message)
+        return FAILED
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         remedy = f"{context.command_path} --help" if context is not None else None
-        return _tell(error.format_message(), remedy, FAILED)
+        return _tell(" ".join(error.format_message().split()), remedy, FAILED)
     if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
         return _tell(f"cannot write the output: {error.strerror}", None, FAILED)
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -31,12 +31,10 @@ _OTHER_SCREEN, _OWN_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 _PASSED = ("TERM", "COLORTERM")
 
 
-def require() -> None:
+def require(remedy: str = "leave -t out; -i alone passes stdin on") -> None:
     """Raise InvalidError when there is no terminal to be joined."""
     if not (os.isatty(0) and os.isatty(1)):
-        raise InvalidError(
-            "this needs a terminal on stdin and stdout", remedy="leave -t out; `cloche exec -i` alone passes stdin on"
-        )
+        raise InvalidError("this needs a terminal on stdin and stdout", remedy=remedy)
 
 
 def size() -> PtySize:

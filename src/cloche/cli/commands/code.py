@@ -24,7 +24,10 @@ _BY_SUFFIX: dict[str, Language] = {".py": "python", ".js": "javascript", ".mjs":
 @click.option("--timeout", type=arguments.DURATION, help="Interrupt the code after, such as 30s (status 124).")
 @click.option("--context", metavar="ID", help="Run in this context instead of the language's default one.")
 @click.option("--save-images", metavar="DIR", type=click.Path(path_type=Path), help="Keep the pictures it shows here.")
-@click.option("--image", default="host", show_default=True, help="Without BOX: what the new sandbox is made of.")
+@click.option("--template", metavar="NAME", help="Without BOX: begin from this template.")
+@click.option(
+    "--image", metavar="IMAGE", default="host", show_default=True, help="Without BOX: what the new sandbox is made of."
+)
 @click.option("--memory", type=arguments.SIZE, help="Without BOX: its memory; 512m when not given.")
 @click.option("--keep", is_flag=True, help="Without BOX: leave the sandbox running afterwards.")
 @arguments.json_flag
@@ -39,8 +42,15 @@ def command(
     in the same BOX; without BOX a new sandbox is made and removed afterwards. A single argument that is `-`, has a
     slash or ends in .py, .js, .mjs or .sh is FILE. What the code prints goes to stdout and stderr, its last value to
     stdout. Exits with 0, 1 when the code raised, 124 when it timed out.
+
+    \b
+    cloche code -c '6 * 7'
+    cloche code work analysis.py
+    cloche code work
     """
     box, file = _told_apart(box, file)
+    if box is None and given["context"] is not None:
+        raise InvalidError("--context needs BOX: a new sandbox has no contexts", remedy="cloche code --context ID BOX")
     code = _code(code, file)
     chosen = language or _BY_SUFFIX.get(Path(file or "").suffix, "python")
     if code is None and as_json:
@@ -59,8 +69,16 @@ def _in(box: str | None, given: dict[str, Any], use: Any, language: Language) ->
 
         if box is not None:
             return session(watch.interruptible(lambda: execution.found(box)))
-        options = {"image": given["image"], "memory": given["memory"]}
-        return temporary.used(options, watch, session, keep=given["keep"])
+        return temporary.used(_described(given), watch, session, keep=given["keep"])
+
+
+def _described(given: dict[str, Any]) -> dict[str, Any]:
+    """The new sandbox; beside a template only what was said, since that wins over it."""
+    options = {"image": given["image"], "memory": given["memory"]}
+    if given["template"] is None:
+        return options
+    plain = {"image": "host", "memory": None}
+    return {"template": given["template"]} | {key: value for key, value in options.items() if value != plain[key]}
 
 
 def _cell(session: Session, code: str, as_json: bool) -> int:

@@ -22,6 +22,11 @@ def command(source: str, target: str, quiet: bool, as_json: bool) -> int:
     a tar stream on stdin or stdout. Links in a tree are copied as links; modes and times are kept. What a sandbox sends
     is taken for hostile: entries that would leave DST, devices and absolute links are left out and told, and the exit
     status is 1 then.
+
+    \b
+    cloche cp job.py work:
+    cloche cp work:/home/user/results .
+    tar c src | cloche cp - work:/home/user
     """
     inside, outside = _box(source), _box(target)
     if (inside is None) == (outside is None):

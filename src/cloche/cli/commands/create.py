@@ -13,13 +13,17 @@ from cloche.cli import arguments, render, session, temporary
 @click.command("create")
 @arguments.sandbox_flags
 @click.option("-w", "--workdir", metavar="DIR", help="Where its commands start.")
-@click.option("-u", "--user", help="As whom its commands run.")
+@click.option("-u", "--user", metavar="USER", help="As whom its commands run.")
 @click.option("-f", "--file", "session_file", metavar="FILE", help="Session file: name, env, egress.")
 @arguments.json_flag
 def command(session_file: str | None, workdir: str | None, user: str | None, as_json: bool, **given: Any) -> int:
     """Make a sandbox and leave it running. Prints its id.
 
     The environment of a session file is never stored; that of -e is.
+
+    \b
+    cloche create --name work --memory 2g --ttl 1h
+    cloche create --name shared -v ./data:/work:ro -l team=docs
     """
     given_session = session.load(session_file) if session_file else session.Session()
     options = arguments.sandbox_options(given)

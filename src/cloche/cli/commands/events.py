@@ -24,8 +24,10 @@ WIDE = 60
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--since", type=arguments.DURATION, help="Only what happened so long ago or later, such as 10m.")
 @click.option("--after", default="", metavar="EVENT", help="Go on behind this event.")
-@click.option("--kind", "kinds", multiple=True, help="Only of this kind, such as sandbox.created or created.")
-@click.option("-n", "--tail", type=click.IntRange(0), help="Of what has happened only the newest so many.")
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="KIND", help="Only of this kind, such as sandbox.created or created."
+)
+@click.option("-n", "--tail", type=click.IntRange(0), metavar="N", help="Of what has happened only the newest so many.")
 @arguments.json_flag
 @click.argument("box", required=False)
 def command(
@@ -36,6 +38,10 @@ def command(
 
     To all of them, or to BOX, which may be the id of a removed one. With --json one object a line; its `id` is what
     --after takes.
+
+    \b
+    cloche events --since 10m
+    cloche events -f --kind failed
     """
     asked = Node().events(
         follow=follow, after=after, sandbox=box, kinds=[_kind(kind) for kind in kinds], limit=tail,

@@ -21,6 +21,11 @@ def command(box: str, argv: tuple[str, ...], env: tuple[str, ...], detach: bool,
     """Run a command in a running sandbox.
 
     BOX is an id, a name, or the beginning of an id; options go before it. Exits as `cloche run` does.
+
+    \b
+    cloche exec work -- python3 job.py
+    cloche exec -e MODE=fast -w /tmp work -- sh -c 'echo $MODE'
+    cloche exec -it work -- bash
     """
     argv = _command(argv)
     streams = execution.streams(given, as_json)
@@ -34,7 +39,9 @@ def command(box: str, argv: tuple[str, ...], env: tuple[str, ...], detach: bool,
 
 def _command(argv: tuple[str, ...]) -> tuple[str, ...]:
     """What stands behind BOX. Raises InvalidError for an option that was meant for `exec` itself."""
-    if argv[0] == "--" and len(argv) > 1:
+    if argv == ("--",):
+        raise InvalidError("nothing to run behind `--`", remedy="cloche exec BOX -- CMD…")
+    if argv[0] == "--":
         return argv[1:]
     if argv[0].startswith("-"):
         raise InvalidError(f"options go before BOX: {argv[0]}", remedy=f"cloche exec {argv[0]} … BOX -- CMD…")

@@ -22,7 +22,7 @@ MAX_NODE_LINES = 10_000
 @click.option("--stderr", "streams", flag_value="stderr", multiple=True, help="Standard error only.")
 @click.option("--node", "of_node", is_flag=True, help="The node's own log, as JSON lines.")
 @click.option(
-    "-n", "--tail", "--lines", "tail", type=click.IntRange(0, 1_000_000),
+    "-n", "--tail", "--lines", "tail", type=click.IntRange(0, 1_000_000), metavar="N",
     help="Only the newest so many lines; without it all that is kept, and 200 of the node's.",
 )  # fmt: skip
 @arguments.json_flag
@@ -36,8 +36,15 @@ def command(
 
     Of BOX: what PROCESS wrote, or without it the newest process, or with --all every one. Standard error goes to
     standard error. With --json the list of its processes is printed instead.
+
+    \b
+    cloche logs -f work
+    cloche logs --all -n 20 work
+    cloche logs --node -f
     """
-    if of_node == (box is not None):
+    if of_node and box is not None:
+        raise InvalidError("--node goes without a sandbox: the node has one log", remedy="cloche logs --node")
+    if not of_node and box is None:
         raise InvalidError("name a sandbox, or say --node", remedy="cloche logs BOX")
     if every and (of_node or process is not None):
         raise InvalidError("--all goes with a sandbox and without a process", remedy="cloche logs --all BOX")

@@ -16,7 +16,12 @@ from cloche.sdk._sync.sandbox import Sandbox
 @arguments.json_flag
 @click.argument("boxes", nargs=-1, metavar="[BOX…]")
 def command(boxes: tuple[str, ...], force: bool, every: bool, labels: tuple[str, ...], as_json: bool) -> int:
-    """Remove sandboxes with everything in them."""
+    """Remove sandboxes with everything in them.
+
+    \b
+    cloche rm -f work
+    cloche rm -f --all --label team=docs
+    """
     if bool(boxes) == every or (labels and not every):
         raise InvalidError("name the sandboxes, or say --all (and --label with it)", remedy="cloche rm BOX…")
     if every:

@@ -20,6 +20,11 @@ def command(argv: tuple[str, ...], keep: bool, as_json: bool, **given: Any) -> i
 
     Exits with the command's own status; 124 when it timed out, 125 when Cloche failed, 126 when it cannot be executed,
     127 when it is not found.
+
+    \b
+    cloche run -- python3 -c 'print(6 * 7)'
+    cloche run --timeout 30s --memory 1g -v ./project:/work:ro -w /work -- make test
+    cat data.csv | cloche run -i -- wc -l
     """
     streams = execution.streams(given, as_json)
     process = execution.process_options(given)

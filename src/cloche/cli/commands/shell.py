@@ -32,7 +32,7 @@ _OWN = ("workdir", "user", "env", "box", "argv")
 @click.command("shell", context_settings=arguments.COMMAND_CONTEXT)
 @arguments.sandbox_flags
 @click.option("-w", "--workdir", metavar="DIR", help="Where it starts; the user's home otherwise.")
-@click.option("-u", "--user", help="As whom it runs inside.")
+@click.option("-u", "--user", metavar="USER", help="As whom it runs inside.")
 @click.argument("box", required=False, metavar="[BOX]")
 @click.argument("argv", nargs=-1, metavar="[CMD…]", type=click.UNPROCESSED)
 @click.pass_context
@@ -42,8 +42,13 @@ def command(context: click.Context, /, box: str | None, argv: tuple[str, ...], *
     Without BOX in a new sandbox, which the flags describe and which is removed afterwards. Every key goes inside,
     Ctrl-C, Ctrl-Z and Ctrl-\\ too; Ctrl-] three times within a second ends a shell that does not answer. Exits with
     the shell's own status.
+
+    \b
+    cloche shell
+    cloche shell work
+    cloche shell work -- python3
     """
-    terminal.require()
+    terminal.require("cloche run -- CMD, or cloche exec BOX -- CMD")
     process = {"cwd": given.pop("workdir"), "user": given.pop("user"), "env": arguments.environment(given["env"])}
     options = arguments.sandbox_options(given)
     with interrupts.watched() as watch:

@@ -24,7 +24,7 @@ MIN_PREFIX = 4
 @click.command("stats")
 @click.option("-f", "--follow", is_flag=True, help="Go on also where standard output is no terminal.")
 @click.option("--once", "--no-stream", "once", is_flag=True, help="Print one table and end.")
-@click.option("--interval", type=arguments.DURATION, default=2.0, show_default="2s", help="How often to look.")
+@click.option("--interval", type=arguments.DURATION, default="2s", show_default=True, help="How often to look.")
 @arguments.json_flag
 @click.argument("boxes", nargs=-1, metavar="[BOX…]")
 def command(follow: bool, once: bool, interval: float, as_json: bool, boxes: tuple[str, ...]) -> int:

@@ -31,14 +31,23 @@ def command() -> None:
 @command.command("set")
 @arguments.template_flags
 @click.option("-w", "--workdir", metavar="DIR", help="Where its commands start.")
-@click.option("-u", "--user", help="As whom its commands run.")
-@click.option("--warm", type=int, default=0, show_default=True, help="How many of its sandboxes wait ready.")
-@click.option("--code", "codes", multiple=True, metavar="LANG=CODE", help="Code that has run in a fresh context.")
+@click.option("-u", "--user", metavar="USER", help="As whom its commands run.")
+@click.option(
+    "--warm", type=int, metavar="N", default=0, show_default=True, help="How many of its sandboxes wait ready."
+)
+@click.option(
+    "--code", "codes", multiple=True, metavar="LANG=CODE", help="Code that has run in its context of this language."
+)
 @click.option("--code-file", "code_files", multiple=True, metavar="LANG=FILE", help="The same, from a file.")
 @arguments.json_flag
 @click.argument("template", metavar="NAME")
 def set_(template: str, warm: int, codes: Sequence[str], code_files: Sequence[str], as_json: bool, **given: Any) -> int:
-    """Write or replace a template. What is left out is as in `cloche create`."""
+    """Write or replace a template. What is left out is as in `cloche create`.
+
+    \b
+    cloche template set small --memory 128m -e GREETING=hello
+    cloche template set data --warm 2 --code 'python=import json'
+    """
     placed = {name: value for name in ("workdir", "user") if (value := given.pop(name)) is not None}
     contexts = {**_codes(codes), **{language: _read(path) for language, path in _codes(code_files).items()}}
     made = Node().templates.set(template, warm=warm, contexts=contexts, **arguments.sandbox_options(given), **placed)
@@ -107,4 +116,4 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise NotFoundError(f"cannot read {path}: {error}") from error
+        raise NotFoundError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -24,7 +24,7 @@ FIRST_SECONDS = 0.25
 
 
 @click.command("top")
-@click.option("--interval", type=arguments.DURATION, default=2.0, show_default="2s", help="How often to look.")
+@click.option("--interval", type=arguments.DURATION, default="2s", show_default=True, help="How often to look.")
 @click.option("--once", is_flag=True, help="Print one table; this is what happens without a terminal.")
 @arguments.json_flag
 def command(interval: float, once: bool, as_json: bool) -> int:
