@@ -96,6 +96,8 @@ def _press_in_table(state: State, key: str, tracks: Sequence[Track]) -> None:
         state.selected, state.filter = None, ""
     elif (moved := _moved(key, state.page, state.selected, [track.id for track in tracks])) is not None:
         state.selected = moved
+    elif key in ("enter", "right") and tracks and _chosen(state, tracks) is None:
+        state.selected = tracks[0].id  # opened by the next press, when one has seen which it is
     elif (chosen := _chosen(state, tracks)) is not None:
         if key in ("enter", "right"):
             state.detail, state.process = chosen.id, None

@@ -19,6 +19,8 @@ Query = Mapping[str, object]
 
 API_VERSION = 1
 _RESTART = "cloche node stop (the next command starts one that fits)"
+#: this client asks only for what a node of its own version knows
+_OLDER = ("no such route: ", "object contains unknown field ")
 
 
 class ConnectionLostError(errors.NodeUnreachableError):
@@ -58,9 +60,12 @@ def decode(body: bytes, kind: type[T]) -> T:
 def error_from(status: int, body: bytes) -> ClocheError:
     """The typed error of an answer that is not 2xx."""
     try:
-        return errors.from_json(json.loads(body))
+        error = errors.from_json(json.loads(body))
     except (ValueError, RecursionError):
         return ClocheError(f"the node answered {status}: {body[:200].decode('utf-8', 'replace')}")
+    if error.remedy is None and any(sign in error.message for sign in _OLDER):
+        error.remedy = f"the node was started by another version of Cloche: {_RESTART}"
+    return error
 
 
 def check_version(headers: list[tuple[bytes, bytes]]) -> None:

@@ -245,6 +245,12 @@ def test_filtering() -> None:
     assert len(keys(State(typing=True), *"x" * 500).filter) == 40
 
 
+def test_enter_selects_before_it_opens() -> None:
+    state = keys(State(sort="age"), "enter")
+    assert (state.selected, state.detail) == (sandbox(1)["id"], None)
+    assert keys(state, "enter").detail == sandbox(1)["id"]
+
+
 def test_selecting_and_looking_inside() -> None:
     state = keys(State(sort="age"), "down", "down", "down", "down", "down")
     assert state.selected == sandbox(3)["id"]

@@ -136,3 +136,11 @@ def test_answers_of_another_shape_say_what_to_do() -> None:
     assert wire.error_from(502, b"<html>").message.startswith("the node answered 502")
     with pytest.raises(VersionMismatchError):
         wire.check_version([(b"Cloche-Api-Version", b"2")])
+
+
+@pytest.mark.parametrize(
+    "message", ["no such route: GET /v1/stats", "template: object contains unknown field `template`"]
+)
+def test_what_an_older_node_does_not_know_says_what_to_do(message: str) -> None:
+    error = wire.error_from(404, json.dumps({"error": {"code": "not_found", "message": message}}).encode())
+    assert "cloche node stop" in (error.remedy or "")
