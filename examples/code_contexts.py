@@ -21,6 +21,6 @@ def show(number: int, cell: Execution) -> None:
 
 
 if __name__ == "__main__":
-    with Sandbox.create(memory="256m", ttl_seconds=600) as sandbox:
+    with Sandbox.create(ttl_seconds=600) as sandbox:
         for number, code in enumerate(CELLS, 1):
             show(number, sandbox.run_code(code, timeout_seconds=1))

@@ -46,7 +46,7 @@ def attempt(sandbox: Sandbox, program: str) -> ExecResult:
 
 def solve(model: Model, attempts: int = 5) -> str:
     feedback = None
-    with Sandbox.create(memory="256m", pids=64, labels={"example": "agent"}, ttl_seconds=600) as sandbox:
+    with Sandbox.create(pids=64, labels={"example": "agent"}, ttl_seconds=600) as sandbox:
         sandbox.files.write("work/test_solution.py", TESTS)
         for number in range(1, attempts + 1):
             program = model.propose(TASK, feedback)

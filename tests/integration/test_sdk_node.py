@@ -18,6 +18,7 @@ from cloche import AlreadyExistsError, InvalidError, Node, NotFoundError, Output
 from tests.integration.node_harness import SOURCE, end_node, node_pid, wait_for_exit
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def cloche(*argv: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-m", "cloche.cli", *argv], capture_output=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["basic_usage", "coding_agent_loop", "http_api"])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_run(home: Path, name: str) -> None:
     program = str(ROOT / f"examples/{name}.py")
     run = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
