@@ -78,6 +78,22 @@ def test_code_is_read_from_flags_and_files(tmp_path: Any, monkeypatch: pytest.Mo
             template.command.main(["set", "t", *wrong], standalone_mode=False)
 
 
+@pytest.mark.parametrize(("ready", "filling", "error", "told"), [
+    (2, 0, None, True), (3, 0, None, False), (2, 1, None, False), (2, 0, "no room", False),
+])  # fmt: skip
+def test_a_pool_that_has_no_room_says_so(
+    monkeypatch: pytest.MonkeyPatch, ready: int, filling: int, error: str | None, told: bool
+) -> None:
+    pool = PoolInfo(
+        key="k", engine="namespace", image="host", plain=True, templates=[], wanted=3, ready=ready, filling=filling,
+        memory_bytes=3 << 20, hits=0, misses={}, error=error,
+    )  # fmt: skip
+    report = PoolReport(pools=[pool], memory_bytes=3 << 20, memory_limit_bytes=4 << 20)
+    monkeypatch.setattr("cloche.cli.pools.Node", lambda: type("Node", (), {"pool": lambda _: report})())
+    said = CliRunner().invoke(ls.command, ["--pool"]).stderr
+    assert ("4.0 MiB" in said and "CLOCHE_POOL_MEMORY_MIB" in said) is told
+
+
 def test_pools_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = PoolInfo(
         key="k", engine="namespace", image="host", plain=True, templates=["t"], wanted=3, ready=2, filling=1,

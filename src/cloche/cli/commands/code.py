@@ -22,7 +22,7 @@ _BY_SUFFIX: dict[str, Language] = {".py": "python", ".js": "javascript", ".mjs":
 @click.option("-l", "--language", type=click.Choice(LANGUAGES), help="By the name of FILE, or python.")
 @click.option("-c", "--code", metavar="CODE", help="The code itself.")
 @click.option("--timeout", type=arguments.DURATION, help="Interrupt the code after, such as 30s (status 124).")
-@click.option("--context", metavar="ID", help="Run in this context instead of the language's default one.")
+@click.option("--context", metavar="ID", help="Run in this context (--json shows its id), not the default one.")
 @click.option("--save-images", metavar="DIR", type=click.Path(path_type=Path), help="Keep the pictures it shows here.")
 @click.option("--template", metavar="NAME", help="Without BOX: begin from this template.")
 @click.option(
