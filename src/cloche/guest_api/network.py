@@ -199,13 +199,15 @@ def _end(framing: BodyFraming) -> bytes:
 
 
 def _length(headers: Headers) -> int | None:
-    """Raises ValueError."""
+    """None: in chunks. A head that says nothing of a body promises that there is none. Raises ValueError."""
     for name, value in headers:
+        if name.lower() == b"transfer-encoding":
+            return None
         if name.lower() == b"content-length":
             if not value.isdigit() or len(value) > 19:
                 raise ValueError(f"not a length: {value[:64]!r}")
             return int(value)
-    return None
+    return 0
 
 
 def _uncarriable(error: ValueError) -> errors.InvalidError:

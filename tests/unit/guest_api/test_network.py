@@ -153,3 +153,15 @@ async def test_an_upgrade_only_where_it_was_asked_for(guest: Guest) -> None:
     switched = b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: cloche-stream\r\n\r\n"
     with pytest.raises(GuestError):
         await asked(Connections(guest.channel, most=1, kept=1), guest, switched)
+
+
+async def test_a_request_without_a_body_is_nothing_but_its_head(guest: Guest) -> None:
+    """What is sent behind a head that promises no body would be taken for the next request."""
+    connections = Connections(guest.channel, most=1, kept=1)
+    asking = asyncio.ensure_future(exchange(connections, "GET", b"/x", [(b"Host", b"guest")], b"", None))
+    while not guest.opened or not guest.opened[0].readable():
+        await asyncio.sleep(0)
+    assert await guest.opened[0].read(65536) == b"GET /x HTTP/1.1\r\nHost: guest\r\n\r\n"
+    await guest.opened[0].write(WHOLE)
+    await (await asking).aclose()
+    await connections.close()
