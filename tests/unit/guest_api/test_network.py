@@ -159,7 +159,7 @@ async def test_a_request_without_a_body_is_nothing_but_its_head(guest: Guest) ->
     """What is sent behind a head that promises no body would be taken for the next request."""
     connections = Connections(guest.channel, most=1, kept=1)
     asking = asyncio.ensure_future(exchange(connections, "GET", b"/x", [(b"Host", b"guest")], b"", None))
-    while not guest.opened or not guest.opened[0].readable():
+    while not guest.opened or not guest.opened[0].readable():  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert await guest.opened[0].read(65536) == b"GET /x HTTP/1.1\r\nHost: guest\r\n\r\n"
     await guest.opened[0].write(WHOLE)
