@@ -28,7 +28,6 @@ const (
 	frameEnv   = 'E' // NUL between "NAME=value" or, for what is to go, "NAME"
 	frameDir   = 'W'
 	frameAgain = 'A' // the answer to frameSync
-	frameStop  = 'I' // u32 number: the interrupt that was ignored was for this one
 )
 
 const (

@@ -1,7 +1,6 @@
 package contexts
 
 import (
-	_ "embed"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -16,15 +15,6 @@ import (
 	"cloche/guest/internal/wire"
 )
 
-//go:embed programs/kernel.py
-var pythonProgram string
-
-//go:embed programs/kernel.js
-var nodeProgram string
-
-//go:embed programs/kernel.sh
-var bashProgram string
-
 // language is how one kind of interpreter is found, started and spoken to.
 type language struct {
 	name    string
@@ -36,8 +26,9 @@ type language struct {
 	dir     func(cwd string) []byte
 	refuses func(code string) string // why it cannot be given this code at all
 	oldest  [2]int
-	misses  bool // interrupts that come at the wrong moment
+	misses  bool // signals that come as it starts a program
 	onStdin bool // it reads from descriptor 0 what others read from 3
+	stopper bool // its program hears on descriptor 5 which execution is to stop; signals are for its children
 }
 
 func takesAll(string) string { return "" }
@@ -46,32 +37,15 @@ var languages = map[string]*language{
 	"python": {name: "python", names: []string{"python3", "python"}, argv: pythonArgv,
 		first: func() string { return pythonProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{3, 8}},
 	"javascript": {name: "javascript", names: []string{"node", "nodejs"}, argv: nodeArgv,
-		first: func() string { return nodeProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}, misses: true},
+		first: func() string { return nodeFirst }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}, misses: true, stopper: true},
 	"bash": {name: "bash", names: []string{"bash"}, argv: bashArgv,
 		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}, onStdin: true, misses: true},
-}
-
-// The program comes through the pipe, not as an argument: what `ps` shows stays readable.
-func pythonArgv(path string) []string {
-	return []string{path, "-c", fmt.Sprintf(
-		`exec(compile(__import__("os").read(3,%d),"<cloche>","exec"),{"__builtins__":dict(__import__("builtins").__dict__),"__name__":"<cloche>"})`,
-		len(pythonProgram))}
-}
-
-func nodeArgv(path string) []string {
-	return []string{path, "-e", fmt.Sprintf(
-		`{const b=Buffer.alloc(%d);require("fs").readSync(3,b);require("vm").runInThisContext(b.toString(),{filename:"cloche:kernel"})(require,module)}`,
-		len(nodeProgram))}
 }
 
 func codeFrame(number int, code string) []byte {
 	payload := make([]byte, 4, 4+len(code))
 	binary.BigEndian.PutUint32(payload, uint32(number))
 	return frame(frameCode, append(payload, code...))
-}
-
-func stopFrame(number int) []byte {
-	return frame(frameStop, binary.BigEndian.AppendUint32(nil, uint32(number)))
 }
 
 func envFrame(changes []string) []byte {

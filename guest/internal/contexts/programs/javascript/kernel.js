@@ -7,16 +7,29 @@
   const { Writable } = require("stream");
   const { Console } = require("console");
   const inspector = require("inspector");
+  const { Worker } = require("worker_threads");
   const { writeSync } = fs, { inspect } = util;
   const { from, concat, alloc, isBuffer } = Buffer;
   const { stringify } = JSON;
   const on = process.on.bind(process), chdir = process.chdir.bind(process), exit = process.reallyExit.bind(process);
   const nextTick = process.nextTick.bind(process);
   const PIECE = 256 << 10, MOST = 16 << 20;
-  let running = 0, stop = null, value;
+  const { compareExchange, notify, store } = Atomics;
+  // Shared with the thread that interrupts: the number of what runs, and who may not be disturbed (1: this thread writes
+  // a frame, 2: that thread has asked for the code's end, and nothing may be begun before it has come), and the number of
+  // what began last.
+  const now = new Int32Array(new SharedArrayBuffer(12));
+  let running = 0, value;
 
   function send(...frames) {
-    let data = concat(frames), sent = 0;
+    const data = concat(frames);
+    while (compareExchange(now, 1, 0, 1) !== 0);
+    put(data);
+    store(now, 1, 0);
+    notify(now, 1);
+  }
+  function put(data) {
+    let sent = 0;
     while (sent < data.length) {
       try {
         sent += writeSync(4, data, sent);
@@ -111,7 +124,7 @@
   }
   // The lines up to the user's own last frame: below it is only this program.
   function own(stack) {
-    const lines = stack.split("\n");
+    const lines = stack.split("\n").filter((line) => !line.includes("(cloche:kernel"));
     let last = lines.length - 1;
     while (last > 0 && !lines[last].includes("cell_")) last--;
     if (last > 0) return lines.slice(0, last + 1).join("\n");
@@ -121,9 +134,6 @@
 
   const session = new inspector.Session();
   session.connect();
-  const evaluate = new vm.Script("__cloche_evaluate()", { filename: "cloche:kernel" });
-  let request, answered;
-  Object.defineProperty(globalThis, "__cloche_evaluate", { value: () => session.post("Runtime.evaluate", request, answered) });
   Object.defineProperty(globalThis, "__cloche_keep", { value: (kept) => { value = kept; } });
   // The value that the inspector tells of, as what it is.
   function taken(remote) {
@@ -155,18 +165,21 @@
 
   function finish(number, status, ...frames) {
     if (running !== number) return;
+    const data = concat([...frames, frame("D", from(number + " " + status))]);
+    while (compareExchange(now, 1, 0, 1) !== 0);
     running = 0;
-    stop = null;
-    send(...frames, frame("D", from(number + " " + status)));
+    put(data);
+    store(now, 0, 0);
+    notify(now, 0);
+    store(now, 1, 0);
+    notify(now, 1);
   }
   function fail(number, error, source) {
-    let name;
-    if (error && error.code === "ERR_SCRIPT_EXECUTION_INTERRUPTED") return interrupted(number);
     if (error instanceof SyntaxError && source !== undefined && !String(error.stack).includes("cell_")) {
       const trace = place(source, "cell_" + number, error);
       return finish(number, "error", frame("x", fields(["SyntaxError", String(error.message), trace])));
     }
-    finish(number, "error", problem(error, name));
+    finish(number, "error", problem(error));
   }
   function interrupted(number) {
     finish(number, "interrupted", frame("x", fields(["Interrupted", "the code was interrupted", ""])));
@@ -179,20 +192,17 @@
 
   function cell(number, source) {
     running = number;
-    request = { expression: source + "\n//# sourceURL=cell_" + number, replMode: true, objectGroup: "cell" };
-    answered = (failure, found) => {
+    store(now, 0, number);
+    store(now, 2, number);
+    const request = { expression: source + "\n//# sourceURL=cell_" + number, replMode: true, objectGroup: "cell" };
+    session.post("Runtime.evaluate", request, (failure, found) => {
       if (running !== number) return;
+      if (failure && /terminated/.test(failure.message)) return interrupted(number);
       if (failure) return fail(number, new Error("the code could not be evaluated: " + failure.message));
       if (!found.exceptionDetails) return succeed(number, taken(found.result));
       const remote = found.exceptionDetails.exception;
       fail(number, remote ? taken(remote) : new Error(found.exceptionDetails.text), source);
-    };
-    stop = () => interrupted(number);
-    try {
-      evaluate.runInThisContext({ breakOnSigint: true });
-    } catch (error) {
-      fail(number, error);
-    }
+    });
   }
 
   let inbox = alloc(0);
@@ -202,7 +212,6 @@
       const kind = inbox[0], payload = inbox.subarray(5, 5 + inbox.readUInt32BE(1));
       inbox = inbox.subarray(5 + payload.length);
       if (kind === 67) cell(payload.readUInt32BE(0), payload.toString("utf8", 4));
-      else if (kind === 73 && running === payload.readUInt32BE(0) && stop) stop();
       else if (kind === 69) changeEnv(payload.toString());
       else if (kind === 87) try { chdir(payload.toString()); } catch {}
     }
@@ -225,8 +234,8 @@
   globalThis.exports = module.exports;
   process.argv.length = 1;
   process.execArgv = [];
-  // It comes through the event loop, maybe late: the guest says which execution it was for.
-  on("SIGINT", () => send(frame("i", alloc(0))));
+  // It is for the programs that the code waits for; the code itself is stopped by the thread below.
+  on("SIGINT", () => {});
   // What fails between executions, or in a callback, is told and ends nothing.
   on("uncaughtException", (error) => send(frame("e", from("Uncaught " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));
   on("unhandledRejection", (error) => send(frame("e", from("Unhandled rejection: " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));
@@ -234,4 +243,8 @@
   input.on("data", feed);
   input.on("end", () => exit(0));
   send(frame("R", from(process.versions.node)));
+  // Signals that come as a piece of code begins or ends reach Node's next one, or kill it: so none is used for code.
+  const stopper = new Worker("STOPPER", { eval: true, workerData: now, execArgv: [], env: {} });
+  stopper.on("message", interrupted);
+  stopper.unref();
 })
