@@ -16,6 +16,8 @@ from cloche.sdk._sync.process import Process
 T = TypeVar("T")
 #: after so many Ctrl-C the command has had its chance
 PATIENCE = 3
+#: a signal that has not ended the work by then is raised once more
+AGAIN_SECONDS = 5.0
 
 
 class Ended(BaseException):
@@ -43,14 +45,24 @@ class Watch:
     """SIGINT, SIGTERM and SIGHUP raise Ended inside `interruptible` and wait everywhere else, so that no signal can
     fall between making something and knowing of it. A second one is not made to wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, alarm: Callable[[float], object] = lambda seconds: None) -> None:
+        """`alarm` has `again` called after so many seconds, 0: never."""
+        self._alarm = alarm
         self._open = False
         self._waiting: list[int] = []
+        self._raised: int | None = None
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self._open or self._waiting:
+            self._raised = number
+            self._alarm(AGAIN_SECONDS)
             raise Ended(number)
         self._waiting.append(number)
+
+    def again(self, number: int, frame: FrameType | None) -> None:
+        """Python drops what is raised in a finalizer, and with it a signal that falls there."""
+        if self._open and self._raised is not None:
+            raise Ended(self._raised)
 
     def interruptible(self, work: Callable[[], T]) -> T:
         """Do `work`; raises Ended when a signal comes, or came before."""
@@ -62,19 +74,24 @@ class Watch:
             return work()
         finally:
             self._open = False
+            if self._raised is not None:
+                self._raised = None
+                self._alarm(0)
 
 
 @contextmanager
 def watched() -> Iterator[Watch]:
     """A watch over the signals of this program. Signals that are ignored stay so."""
-    watch = Watch()
+    watch = Watch(lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds))
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {
         number: signal.signal(number, watch.note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
     }
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, watch.again)
     try:
         yield watch
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

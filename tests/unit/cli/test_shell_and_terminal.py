@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from cloche.cli import progress, terminal
 from cloche.cli.commands.shell import _LOGIN
-from cloche.cli.interrupts import Ended, Watch
+from cloche.cli.interrupts import AGAIN_SECONDS, Ended, Watch
 
 
 def test_sh_where_there_is_no_bash(tmp_path: Path) -> None:
@@ -87,6 +88,26 @@ def test_a_signal_interrupts_what_may_be_interrupted_and_then_waits_again() -> N
     watch.note(15, None)
     with pytest.raises(Ended):
         watch.note(15, None)
+
+
+def test_a_signal_that_python_drops_is_raised_once_more() -> None:
+    alarms: list[float] = []
+    watch = Watch(alarms.append)
+
+    class Finalized:
+        def __del__(self) -> None:
+            watch.note(2, None)
+
+    def work() -> None:
+        Finalized()
+        assert alarms == [AGAIN_SECONDS]
+        watch.again(14, None)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Ended) as ended:
+        patch.setattr(sys, "unraisablehook", lambda dropped: None)
+        watch.interruptible(work)
+    assert ended.value.status == 130 and alarms == [AGAIN_SECONDS, 0]
+    watch.again(14, None)
 
 
 def test_a_line_of_progress_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
