@@ -23,6 +23,7 @@ FENCE = re.compile(
     r"^(?:<!-- no-test: (?P<exempt>[^\n]+?) -->\n)?```(?P<language>console|python)\n(?P<body>.*?)^```$", re.M | re.S
 )
 LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)([^)#\s]+)(?:#[^)]*)?\)")
+ANCHOR = re.compile(r"\]\((?!\w+:)([^)#\s]*)#([^)]+)\)")
 
 
 @dataclass
@@ -108,9 +109,24 @@ def run(block: Block, argv: list[str], environment: dict[str, str], work: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
-    missing = [target for target in LINK.findall(text) if not (page.parent / target).exists()]
+    missing = [target for target in LINK.findall(without_blocks(page)) if not (page.parent / target).exists()]
     assert not missing
+
+
+def sections_of(page: Path) -> set[str]:
+    """The names by which links find its headings: words in lower case with hyphens, and nothing else."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_blocks(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_sections_that_exist(page):
+    linked = [(page.parent / target if target else page, name) for target, name in ANCHOR.findall(without_blocks(page))]
+    assert not [(to.name, name) for to, name in linked if to.suffix == ".md" and name not in sections_of(to)]
 
 
 def test_the_readme_names_its_two_commands():

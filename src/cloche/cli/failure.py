@@ -13,12 +13,15 @@ from cloche.cli.render import clean
 from cloche.model.errors import ClocheError
 
 FAILED = ClocheError.exit_status
-#: what a limit is called in a message of the node → the flag that sets it, with a value that is allowed
+#: what the node calls the field that it refuses → the flag that sets it, with a value that is allowed
 _FLAGS = {
     "limits.memory_mib": "--memory 512m",
     "limits.cpus": "--cpus 1",
     "limits.pids": "--pids 256",
     "limits.disk_mib": "--disk 1g",
+    "ttl_seconds": "--ttl 1h (at most a year)",
+    "idle_timeout_seconds": "--idle-timeout 10m (at most a year)",
+    "timeout_seconds": "--timeout 30s",
 }
 #: a stream that is closed, full or gone
 _UNWRITABLE = (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -45,7 +48,7 @@ def report(error: Exception) -> int:
         return FAILED
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        remedy = f"{context.command_path} --help" if context is not None else None
+        remedy = f"{context.command_path if context is not None else 'cloche COMMAND'} --help"
         return _tell(" ".join(error.format_message().split()), remedy, FAILED)
     if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
         return _tell(f"cannot write the output: {error.strerror}", None, FAILED)

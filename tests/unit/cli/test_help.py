@@ -9,6 +9,7 @@ import click
 import pytest
 
 from cloche.cli import failure
+from cloche.cli.commands import code, cp
 from cloche.cli.main import COMMANDS, cli
 from cloche.model.errors import InvalidError
 
@@ -53,3 +54,16 @@ def test_a_missing_argument_is_told_in_one_line(capsys: pytest.CaptureFixture[st
 def test_a_limit_is_told_with_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     failure.report(InvalidError("limits.pids must be from 4 to 4194304, not 1", field="limits.pids"))
     assert capsys.readouterr().err.endswith("\n  try: --pids 256\n")
+
+
+@pytest.mark.parametrize(("refused", "last"), [(20, "left out 19:"), (23, "left out 3 more")])
+def test_only_some_of_what_a_copy_left_out_is_told(refused: int, last: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cp._tell([(str(number), "a device") for number in range(refused)])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == min(refused, 21) and last in told[-1]
+
+
+@pytest.mark.parametrize("option", [["--memory", "1g"], ["--keep"], ["--image", "x"], ["--template", "t"]])
+def test_a_flag_of_a_new_sandbox_is_refused_for_one_that_is_there(option: list[str]) -> None:
+    with pytest.raises(InvalidError, match="BOX is there already"):
+        code.command.main(["box", "-c", "1", *option], standalone_mode=False)

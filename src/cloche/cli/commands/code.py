@@ -49,6 +49,11 @@ def command(
     cloche code work
     """
     box, file = _told_apart(box, file)
+    if box is not None and _describes(given):
+        raise InvalidError(
+            "--template, --image, --memory and --keep are about a new sandbox, and BOX is there already",
+            remedy="leave BOX out, or the option",
+        )
     if box is None and given["context"] is not None:
         raise InvalidError("--context needs BOX: a new sandbox has no contexts", remedy="cloche code --context ID BOX")
     code = _code(code, file)
@@ -70,6 +75,10 @@ def _in(box: str | None, given: dict[str, Any], use: Any, language: Language) ->
         if box is not None:
             return session(watch.interruptible(lambda: execution.found(box)))
         return temporary.used(_described(given), watch, session, keep=given["keep"])
+
+
+def _describes(given: dict[str, Any]) -> bool:
+    return given["image"] != "host" or any(given[name] for name in ("template", "memory", "keep"))
 
 
 def _described(given: dict[str, Any]) -> dict[str, Any]:

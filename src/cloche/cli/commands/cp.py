@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from cloche.cli import arguments, copying, execution, interrupts, render
 from cloche.cli.failure import say
 from cloche.model.errors import InvalidError
 from cloche.sdk.values import CopyReport
+
+#: of what was left out; a tree may be full of it
+MAX_TOLD = 20
 
 
 @click.command("cp")
@@ -36,11 +41,17 @@ def command(source: str, target: str, quiet: bool, as_json: bool) -> int:
         )
     with interrupts.orderly():
         report = _out(*inside, target) if inside else _into(source, *(outside or ("", "")))
-    for name, why in report.refused:
-        say(f"cloche: left out {render.clean(name)}: {render.clean(why)}")
+    _tell(report.refused)
     if as_json and target != "-":
         render.print_json(_as_json(report))
     return 1 if report.refused else 0
+
+
+def _tell(refused: Sequence[tuple[str, str]]) -> None:
+    for name, why in refused[:MAX_TOLD]:
+        say(f"cloche: left out {render.clean(name)}: {render.clean(why)}")
+    if len(refused) > MAX_TOLD:
+        say(f"cloche: left out {len(refused) - MAX_TOLD} more; --json lists them")
 
 
 def _box(text: str) -> tuple[str, str] | None:
