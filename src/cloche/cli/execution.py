@@ -61,7 +61,7 @@ def run(
         process = {**process, "env": {**terminal.kind(), **process.get("env", {})}}
     pty = terminal.size() if streams.terminal else None
     # no signal may come between the start and the moment from which it is known what is to be killed
-    started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, **process)
+    started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin))
     return status_of(attach.run(started, watch, stdin=streams.stdin, terminal=streams.terminal))

@@ -149,12 +149,14 @@ class AsyncSandbox:
         return result
 
     async def spawn(
-        self, *argv: str, stdin: bool = False, pty: PtySize | None = None, **process: Unpack[ProcessOptions]
-    ) -> AsyncProcess:
+        self, *argv: str, stdin: bool = False, pty: PtySize | None = None, follow: bool = False,
+        **process: Unpack[ProcessOptions],
+    ) -> AsyncProcess:  # fmt: skip
         """Start a command and come back at once. With `stdin` it can be written to (a pty always can). Its output is
-        kept for whoever reads it, the newest 8 MiB per stream. Options as for `exec`."""
+        kept for whoever reads it, the newest 8 MiB per stream; with `follow` it waits from its first byte on for
+        `output` to read, or for `release`. Options as for `exec`."""
         spec = options.process_spec(argv, process, stdin=stdin or pty is not None, pty=pty)
-        return await AsyncProcess.start(self._transport, self.id, spec, follow=False)
+        return await AsyncProcess.start(self._transport, self.id, spec, follow=follow)
 
     async def pty(self, *argv: str, rows: int = 24, cols: int = 80, **process: Unpack[ProcessOptions]) -> AsyncProcess:
         """Start a command (default: a login shell) on a terminal of its own."""
