@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from cloche.cli.nudge import nudged
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.process import Process
 
@@ -87,11 +88,15 @@ def watched() -> Iterator[Watch]:
     before = {
         number: signal.signal(number, watch.note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
     }
+    caught = frozenset(int(number) for number in before)
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, watch.again)
     try:
-        yield watch
+        with nudged(caught):
+            yield watch
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        # one that is still to come must not meet the handler that ends the program
+        before[signal.SIGALRM] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)
 
