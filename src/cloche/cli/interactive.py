@@ -23,8 +23,6 @@ from cloche.sdk._sync.sandbox import Sandbox
 
 HISTORY_LINES = 2000
 MAX_HISTORY_BYTES = 1 << 20
-#: how often the wait for a line looks whether a signal was missed
-LOOK_SECONDS = 1.0
 _PROMPTS = {"python": (">>> ", "... "), "javascript": ("js> ", "... "), "bash": ("sh$ ", "... ")}
 _SHORT = {"js": "javascript", "node": "javascript", "sh": "bash"}
 _HELP = """\
@@ -84,7 +82,7 @@ class Session:
         while True:
             try:
                 prompt = more if typed else first
-                typed += self.watch.interruptible(lambda: _typed(prompt))  # noqa: B023
+                typed += self.watch.interruptible(lambda: input(prompt))  # noqa: B023
             except EOFError:
                 say("")
                 return None
@@ -129,15 +127,6 @@ class Session:
             if context.info.default and context.language == self.language and context.info.state != "ended":
                 return context
         raise InvalidError(f"no {self.language} has run here yet")
-
-
-def _typed(prompt: str) -> str:
-    """`input`, which heeds a signal that comes between its prompt and its waiting only when another one comes."""
-    signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
-    try:
-        return input(prompt)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
