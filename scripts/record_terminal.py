@@ -28,11 +28,13 @@ from dev import private_home  # noqa: E402
 
 COLUMNS, ROWS = 92, 40
 SCENES = [
-    'cloche run -- python3 -c "import os; print(os.getcwd(), os.listdir())"',
+    "cloche run -- python3 -c 'print(6 * 7)'",
     "cloche run -- cat /etc/shadow",
+    "cloche run -- python3 -c 'import socket; print(socket.if_nameindex())'",
     "cloche create --name lab --memory 256m",
     "cloche code lab -c 'import math; r = 6371; 4/3 * math.pi * r**3'",
     "cloche code lab -c 'f\"{r} km is still here\"'",
+    "cloche exec lab -- sh -c 'echo kept > note; ls -l'",
     "cloche ls",
     "cloche rm -f lab",
 ]
@@ -96,7 +98,7 @@ def read_all(descriptor: int) -> bytes:
 
 def without_fonts_from_elsewhere(svg: str) -> str:
     """A picture that asks another server for a font tells that server who reads it."""
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S)
+    return re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.S)
 
 
 if __name__ == "__main__":
