@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 import msgspec
 
-from cloche.model.code import CodeSpec, ContextSpec, Language, OnDisconnect
+from cloche.model.code import LANGUAGES, CodeSpec, ContextSpec, Language, OnDisconnect
 from cloche.model.errors import InvalidError
 
 
@@ -54,7 +54,9 @@ def _checked(given: dict[str, Any], kind: type[CodeSpec] | type[ContextSpec]) ->
     try:
         msgspec.convert(given, kind).check()
     except msgspec.ValidationError as error:
-        raise InvalidError(str(error), field=str(error).rpartition("$.")[2].rstrip("`") or None) from error
+        field = str(error).rpartition("$.")[2].rstrip("`") or None
+        remedy = f"one of: {', '.join(LANGUAGES)}" if field == "language" else None
+        raise InvalidError(str(error), field=field, remedy=remedy) from error
     except UnicodeEncodeError as error:
         raise InvalidError(f"a string that stands for no bytes: {error.reason}", field="code") from error
     return {name: value for name, value in given.items() if value not in (None, {})}

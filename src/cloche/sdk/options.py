@@ -57,6 +57,7 @@ _LIMITS = {"memory": "memory_mib", "cpus": "cpus", "pids": "pids", "disk": "disk
 _TIMES = frozenset({"ttl_seconds", "idle_timeout_seconds"})
 _MADE = frozenset({"mounts", "env", "labels", "host_paths", "hide"})
 _COPIED = frozenset(SandboxOptions.__annotations__) - frozenset(_LIMITS) - _MADE
+_WORDS = 'exec("ls", "-l"); a list: exec(*words); a line for the shell: exec("sh", "-c", line)'
 
 
 def sandbox_spec(image: str, options: SandboxOptions) -> SandboxSpec:
@@ -82,6 +83,8 @@ def process_spec(
 ) -> ProcessSpec:
     """Raises InvalidError naming the field that is wrong, TypeError for an option that does not exist."""
     _refuse_unknown(options, ProcessOptions.__annotations__, "exec")
+    if not all(isinstance(word, str) for word in argv):
+        raise InvalidError("a command is given word by word, each a string", field="argv", remedy=_WORDS)
     given: dict[str, Any] = {**options, "env": dict(options.get("env") or {})}
     spec = ProcessSpec(argv=list(argv), stdin=stdin, pty=pty, **given)
     _check(spec)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cloche.model.errors import GuestError, InvalidError, UnavailableError, VersionMismatchError
 from cloche.model.process import ProcessInfo
-from cloche.sdk import frames, options, wire
+from cloche.sdk import code_options, frames, options, wire
 from cloche.sdk.collect import Collector, Cursor
 from cloche.sdk.frames import Frame, FrameDecoder
 from cloche.sdk.values import Exited, Gap, Output
@@ -103,6 +103,18 @@ def test_an_option_that_does_not_exist_is_a_mistake_of_the_program() -> None:
 def test_commands_that_no_kernel_takes(argv: list[str]) -> None:
     with pytest.raises(InvalidError):
         options.process_spec(argv, {})
+
+
+def test_a_command_as_a_list_says_how_it_is_meant() -> None:
+    with pytest.raises(InvalidError, match="word by word") as caught:
+        options.process_spec([["ls", "-l"]], {})  # type: ignore[list-item]
+    assert "exec(*words)" in (caught.value.remedy or "")
+
+
+def test_a_language_that_does_not_exist_names_those_that_do() -> None:
+    with pytest.raises(InvalidError) as caught:
+        code_options.context_body({"language": "ruby"})  # type: ignore[typeddict-item]
+    assert caught.value.remedy == "one of: python, javascript, bash"
 
 
 def test_mounts() -> None:
