@@ -2,10 +2,7 @@ package contexts
 
 import (
 	"bytes"
-	"encoding/json"
-	"math"
 	"sort"
-	"strconv"
 	"strings"
 
 	"cloche/guest/internal/wire"
@@ -41,6 +38,7 @@ func resultEvent(role string, payload []byte) func(int) []byte {
 		}
 	}
 	all, leftOut := representations(parts[2:])
+	all, leftOut = countable(all, leftOut, bytes.Count(metadata, keyEnd))
 	for _, name := range strings.Split(string(parts[1]), "\n") {
 		if isType(name) && len(leftOut) < maxLeftOut {
 			leftOut = append(leftOut, name)
@@ -59,7 +57,11 @@ func representations(parts [][]byte) (all []shown, leftOut []string) {
 		}
 		seen[kind] = true
 		if !strings.HasSuffix(kind, "json") {
-			all = append(all, shown{kind, wire.AppendText(make([]byte, 0, len(parts[i+1])+2), string(parts[i+1]))})
+			if size := escapedSize(parts[i+1]); size > wire.MaxEvent {
+				leftOut = append(leftOut, kind)
+			} else {
+				all = append(all, shown{kind, wire.AppendText(make([]byte, 0, size), string(parts[i+1]))})
+			}
 		} else if clean, ok := cleanJSON(parts[i+1]); ok {
 			all = append(all, shown{kind, clean})
 		} else {
@@ -67,6 +69,27 @@ func representations(parts [][]byte) (all []shown, leftOut []string) {
 		}
 	}
 	return all, leftOut
+}
+
+// keyEnd is at the end of every key. The host counts these, and what parts a value, before it decodes anything.
+var keyEnd = []byte(`":`)
+
+// countable leaves out what has more parts than the host takes.
+func countable(all []shown, leftOut []string, keys int) ([]shown, []string) {
+	kept := all[:0]
+	for _, item := range all {
+		more, parts := bytes.Count(item.value, keyEnd), 0
+		if strings.HasSuffix(item.kind, "json") {
+			parts = bytes.Count(item.value, []byte(",")) + bytes.Count(item.value, []byte("[")) + bytes.Count(item.value, []byte("{"))
+		}
+		if parts > wire.MaxItems || keys+more > wire.MaxItems-maxTypes {
+			leftOut = append(leftOut, item.kind)
+			continue
+		}
+		keys += more
+		kept = append(kept, item)
+	}
+	return kept, leftOut
 }
 
 // fit leaves the largest out until the rest is small enough.
@@ -94,7 +117,11 @@ func fit(all []shown, leftOut []string, room int) ([]shown, []string) {
 }
 
 func writeResult(seq int, role string, all []shown, metadata []byte, leftOut []string) []byte {
-	line := append(text(begin("result", seq), "kind", role), `,"data":{`...)
+	size := 160 + len(metadata)
+	for _, item := range all {
+		size += len(item.kind) + len(item.value) + 8
+	}
+	line := append(append(make([]byte, 0, size), text(begin("result", seq), "kind", role)...), `,"data":{`...)
 	for i, item := range all {
 		if i > 0 {
 			line = append(line, ',')
@@ -124,39 +151,6 @@ func isType(name string) bool {
 		}
 	}
 	return len(name) <= maxTypeChars && strings.Contains(name, "/")
-}
-
-// cleanJSON writes a value anew, so that every reader can take it: no depth, no numbers beyond a double, no surrogates.
-func cleanJSON(raw []byte) ([]byte, bool) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var value any
-	if !json.Valid(raw) || decoder.Decode(&value) != nil || !readable(value, maxDepth) {
-		return nil, false
-	}
-	clean, err := json.Marshal(value)
-	return clean, err == nil
-}
-
-func readable(value any, depth int) bool {
-	switch held := value.(type) {
-	case map[string]any:
-		for _, inner := range held {
-			if depth == 0 || !readable(inner, depth-1) {
-				return false
-			}
-		}
-	case []any:
-		for _, inner := range held {
-			if depth == 0 || !readable(inner, depth-1) {
-				return false
-			}
-		}
-	case json.Number:
-		f, err := strconv.ParseFloat(string(held), 64)
-		return err == nil && !math.IsInf(f, 0)
-	}
-	return true
 }
 
 // problem reads what a program says its code raised.

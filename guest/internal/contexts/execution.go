@@ -24,7 +24,7 @@ type Execution struct {
 }
 
 func newExecution(c *Context, spec *wire.CodeSpec) *Execution {
-	return &Execution{id: procs.NewID("x"), spec: spec, context: c, log: newLog()}
+	return &Execution{id: procs.NewID("x"), spec: spec, context: c, log: newLog(&c.manager.rings)}
 }
 
 // Open attaches a reader of the events above after.
@@ -53,6 +53,7 @@ func (x *Execution) Interrupt() error { return x.context.interrupt(x) }
 // begin says that it runs and arms its timeout. The context's lock is held.
 func (x *Execution) begin(number int) {
 	x.number, x.started = number, time.Now()
+	x.context.manager.rings.running.Add(1)
 	x.log.append(true, startedEvent(number, procs.Seconds(x.started)))
 	if x.spec.TimeoutSeconds != nil {
 		after := time.Duration(*x.spec.TimeoutSeconds * float64(time.Second))
@@ -68,6 +69,7 @@ func (x *Execution) finish(status string, kept bool, limit string) {
 		}
 		wall := 0.0
 		if !x.started.IsZero() {
+			x.context.manager.rings.running.Add(-1)
 			wall = time.Since(x.started).Seconds()
 		}
 		x.log.append(true, endedEvent(status, kept, wall, limit))

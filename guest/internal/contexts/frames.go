@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Kinds of frames that a program sends. A frame is its kind, a u32 length and the payload, big-endian.
@@ -42,9 +43,29 @@ var frameLimits = map[byte]int{
 	frameError: maxProblem, frameSync: 0, frameIgnored: 0, frameDone: 64,
 }
 
+// partial is what all parsers hold of frames that have not come to their end; maxPartial is more than honest programs
+// ever have, as they write a frame at once.
+var partial atomic.Int64
+
+const maxPartial = 8 * maxBundle
+
 // parser cuts a stream into frames, however it arrives.
 type parser struct {
-	rest []byte
+	rest    []byte
+	counted int
+}
+
+// count keeps partial right. It returns false when there is too much of it: the frame at hand will not be waited for.
+func (p *parser) count() bool {
+	more := len(p.rest) - p.counted
+	p.counted = len(p.rest)
+	return partial.Add(int64(more)) <= maxPartial || more <= 0
+}
+
+// forget drops what it holds.
+func (p *parser) forget() {
+	p.rest = nil
+	p.count()
 }
 
 // feed calls handle for each frame that data completes. The payload is only borrowed. An error is final.
@@ -69,6 +90,9 @@ func (p *parser) feed(data []byte, handle func(kind byte, payload []byte)) error
 	}
 	if used > 0 || len(p.rest) == 0 {
 		p.rest = append([]byte(nil), data[used:]...)
+	}
+	if !p.count() {
+		return fmt.Errorf("too much of frames without an end")
 	}
 	return nil
 }

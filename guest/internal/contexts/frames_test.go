@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"cloche/guest/internal/wire"
 )
 
 type said struct {
@@ -111,7 +113,7 @@ func event(t *testing.T, payload []byte) (found struct {
 func TestTheLargestRepresentationsAreLeftOutAndNamed(t *testing.T) {
 	large := bytes.Repeat([]byte("\x01"), 4<<20) // six bytes each as JSON
 	found := event(t, joined(nil, []byte("a/b"), []byte("text/html"), large, []byte("text/plain"), []byte("x")))
-	if found.Data["text/plain"] != "x" || len(found.Data) != 1 || strings.Join(found.LeftOut, " ") != "a/b text/html" {
+	if found.Data["text/plain"] != "x" || len(found.Data) != 1 || strings.Join(found.LeftOut, " ") != "text/html a/b" {
 		t.Errorf("%v %v", len(found.Data), found.LeftOut)
 	}
 }
@@ -126,6 +128,72 @@ func TestJSONThatNobodyCouldReadIsLeftOut(t *testing.T) {
 	found := event(t, joined(nil, nil, []byte("application/json"), []byte(`{"a": "\ud800"}`)))
 	if found.Data["application/json"].(map[string]any)["a"] != "\ufffd" {
 		t.Errorf("%v", found.Data)
+	}
+}
+
+func TestJSONIsWrittenAsItIsWithoutWhatOnlySomeCanRead(t *testing.T) {
+	for raw, want := range map[string]string{
+		" [ 1 , -2.5e+3, true,null ] ": `[1,-2.5e+3,true,null]`, `{"a": {"b\"]": []}}`: `{"a":{"b\"]":[]}}`, `"\u00e9\/ <"`: `"é/ <"`,
+		"\"a\xffb\"": "\"a\ufffdb\"", `"\ud83d\ude00"`: `"😀"`, `0`: `0`, `"\\"`: `"\\"`} {
+		if clean, ok := cleanJSON([]byte(raw)); !ok || string(clean) != want {
+			t.Errorf("%s became %s, not %s", raw, clean, want)
+		}
+	}
+	if _, ok := cleanJSON([]byte(strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth))); !ok {
+		t.Error("the depth that may be was refused")
+	}
+}
+
+func TestTheSizeOfATextIsKnownBeforeItIsWritten(t *testing.T) {
+	for _, text := range []string{"", "a\n\"\\\x01\x7f\r\t", "é😀\xff\xe6\xbc", string([]byte{0, 0xed, 0xa0, 0x80})} {
+		if got := len(wire.AppendText(nil, text)); got != escapedSize([]byte(text)) {
+			t.Errorf("%q: %d, not %d", text, escapedSize([]byte(text)), got)
+		}
+	}
+}
+
+func TestValuesOfMorePartsThanTheHostTakesAreLeftOut(t *testing.T) {
+	wide := []byte("[" + strings.Repeat("0,", wire.MaxItems) + "0]")
+	keys := []byte(strings.Repeat(`":`, wire.MaxItems))
+	found := event(t, joined(nil, nil, []byte("application/json"), wide, []byte("text/plain"), keys, []byte("text/html"), []byte("<b>")))
+	if len(found.Data) != 1 || found.Data["text/html"] != "<b>" || len(found.LeftOut) != 2 {
+		t.Errorf("%v %v", len(found.Data), found.LeftOut)
+	}
+}
+
+func FuzzCleanJSON(f *testing.F) {
+	f.Add([]byte(`{"a": [1, "\ud800", -0.0e1, {}]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		clean, ok := cleanJSON(raw)
+		if ok && (!json.Valid(clean) || !json.Valid(raw)) {
+			t.Errorf("%q became %q", raw, clean)
+		}
+	})
+}
+
+func TestFramesWithoutAnEndAreBoundedInAll(t *testing.T) {
+	var all []*parser
+	defer func() {
+		for _, p := range all {
+			p.forget()
+		}
+	}()
+	piece := frame(frameValue, make([]byte, maxBundle))[:maxBundle]
+	for range 8 {
+		p := &parser{}
+		all = append(all, p)
+		if p.feed(piece, nil) != nil {
+			t.Fatal("refused too early")
+		}
+	}
+	p := &parser{}
+	all = append(all, p)
+	if p.feed(piece, nil) == nil {
+		t.Error("one more was taken")
+	}
+	all[0].forget()
+	if p.forget(); p.feed(piece, nil) != nil {
+		t.Error("there was room")
 	}
 }
 

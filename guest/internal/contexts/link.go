@@ -178,6 +178,7 @@ func (l *link) end(end procs.HiddenEnd) {
 	}
 	l.drain()
 	l.settle()
+	l.parser.forget()
 	l.mu.Unlock()
 	l.closeFiles()
 	l.to.ended(l, end)

@@ -1,8 +1,25 @@
 package contexts
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+)
 
-const ringBytes = 32 << 20
+const (
+	ringBytes  = 32 << 20
+	leastBytes = 1 << 20
+	entryBytes = 64            // of memory beside its line
+	ringsBytes = 2 * ringBytes // of all that run, and of those that ended with what these leave
+)
+
+// rings is what the executions that run share: each has a whole ring while there are few.
+type rings struct{ running atomic.Int64 }
+
+// each is how much one of them may keep.
+func (r *rings) each() uint64 {
+	return uint64(min(ringBytes, max(leastBytes, ringsBytes/max(1, r.running.Load()))))
+}
 
 // entry is one event: a line of JSON, and where it begins in all bytes of the log.
 type entry struct {
@@ -20,10 +37,11 @@ type eventLog struct {
 	readers map[*Reader]struct{}
 	over    bool
 	hurried bool
+	shared  *rings
 }
 
-func newLog() *eventLog {
-	l := &eventLog{first: 1, readers: map[*Reader]struct{}{}}
+func newLog(shared *rings) *eventLog {
+	l := &eventLog{shared: shared, first: 1, readers: map[*Reader]struct{}{}}
 	l.space.L = &l.mu
 	return l
 }
@@ -33,16 +51,16 @@ func newLog() *eventLog {
 func (l *eventLog) append(must bool, make func(seq int) []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !must && !l.over && !l.hurried && l.behind() > ringBytes {
+	for !must && !l.over && !l.hurried && l.behind() > l.shared.each() {
 		l.space.Wait()
 	}
-	if l.over || l.hurried && !must && l.behind() > ringBytes {
+	if l.over || l.hurried && !must && l.behind() > l.shared.each() {
 		return
 	}
-	line := make(l.first + len(l.entries))
+	line := bytes.Clone(make(l.first + len(l.entries))) // as large as it is, not as it was thought to become
 	l.entries = append(l.entries, entry{line, l.end})
-	l.end += uint64(len(line))
-	l.evict(ringBytes)
+	l.end += uint64(len(line) + entryBytes)
+	l.evict(l.shared.each())
 	l.wake()
 }
 

@@ -38,7 +38,7 @@ func readAll(t *testing.T, r *Reader) (all []told) {
 }
 
 func TestWithoutReadersTheOldestAreToldAsGap(t *testing.T) {
-	l := newLog()
+	l := newLog(&rings{})
 	for range 50 {
 		l.append(false, line(1<<20))
 	}
@@ -61,7 +61,7 @@ func TestWithoutReadersTheOldestAreToldAsGap(t *testing.T) {
 }
 
 func TestWritersWaitForAnAttachedReader(t *testing.T) {
-	l := newLog()
+	l := newLog(&rings{})
 	reader := l.open(0, true, func() {})
 	written := make(chan struct{})
 	go func() {
@@ -80,7 +80,7 @@ func TestWritersWaitForAnAttachedReader(t *testing.T) {
 }
 
 func TestAHurriedLogWaitsForNobodyAndKeepsTheEnd(t *testing.T) {
-	l := newLog()
+	l := newLog(&rings{})
 	reader := l.open(0, true, func() {})
 	l.hurry()
 	for range 100 {
@@ -100,7 +100,7 @@ func TestAHurriedLogWaitsForNobodyAndKeepsTheEnd(t *testing.T) {
 }
 
 func TestTheLastReaderThatGoesIsToldOnce(t *testing.T) {
-	l, gone := newLog(), 0
+	l, gone := newLog(&rings{}), 0
 	one, two := l.open(0, true, func() { gone++ }), l.open(0, true, func() { gone++ })
 	glance := l.open(0, false, func() { gone++ })
 	glance.Close()

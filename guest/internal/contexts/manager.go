@@ -12,7 +12,6 @@ import (
 
 const (
 	keptExecutions = 64
-	keptBytes      = 4 * ringBytes // of executions that have ended, in all
 	keptEnded      = 64
 )
 
@@ -21,6 +20,7 @@ type Manager struct {
 	procs    *procs.Manager
 	sessions atomic.Int64
 	verdicts verdicts
+	rings    rings
 
 	usual map[string]*sync.Mutex // by language: held while its default context is looked for
 
@@ -213,7 +213,8 @@ func (m *Manager) retire(x *Execution) {
 		delete(m.executions, m.retired[0].id)
 		m.retired = m.retired[1:]
 	}
-	room := int64(keptBytes)
+	room := int64(ringsBytes) - int64(m.rings.each())*m.rings.running.Load()
+	room = max(room, ringBytes)
 	for i := len(m.retired) - 1; i >= 0; i-- {
 		if room -= int64(m.retired[i].log.held()); room < 0 {
 			m.retired[i].log.drop()

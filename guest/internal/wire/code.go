@@ -6,6 +6,7 @@ import "strings"
 const (
 	MaxCode     = 8 << 20
 	MaxEvent    = 16 << 20
+	MaxItems    = 1 << 20 // of a result: the host refuses more
 	MaxContexts = 64
 )
 
