@@ -2,9 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "cloche.engines.conformance", "cloche.engines.conformance_contexts", "cloche.engines.bench"
-)
+pytest.register_assert_rewrite("cloche.engines")
 
 from cloche.engines.conformance import pytest_addoption  # noqa: E402
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from cloche.channel.base import Channel
 from cloche.engines.base import Box, Capabilities, Engine
@@ -26,6 +27,12 @@ class Done(msgspec.Struct, frozen=True):
     info: ProcessInfo
     stdout: bytes
     stderr: bytes
+
+
+def need(capability: bool, what: str) -> None:
+    """Skip the test unless the engine declares it."""
+    if not capability:
+        pytest.skip(f"this engine does not declare {what}")
 
 
 class Sandbox:

@@ -18,19 +18,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cloche.engines import registry
 from cloche.engines.base import Box, Engine
-from cloche.engines.bench import Bench, bench
+from cloche.engines.bench import Bench, bench, need
 from cloche.engines.conformance_contexts import *  # noqa: F403
+from cloche.engines.conformance_limits import *  # noqa: F403
 from cloche.guest_api.frames import EXITED, STDOUT
 from cloche.model.errors import (
     ClocheError,
     LimitUnenforceableError,
     NeedsSubuidError,
-    NoSpaceError,
     NotFoundError,
     SandboxDeadError,
     TimedOutError,
@@ -89,11 +88,6 @@ async def engine(build: Callable[[Path], Engine], tmp_path: Path, request: pytes
 async def boxes(engine: Engine, build: Callable[[Path], Engine], tmp_path: Path) -> AsyncIterator[Bench]:
     async with bench(build, tmp_path) as made:
         yield made
-
-
-def _need(capability: bool, what: str) -> None:
-    if not capability:
-        pytest.skip(f"this engine does not declare {what}")
 
 
 async def test_check_and_capabilities_are_usable_words(boxes: Bench) -> None:
@@ -253,7 +247,7 @@ async def test_output_goes_on_over_a_new_channel(boxes: Bench) -> None:
 
 
 async def test_a_new_engine_object_finds_what_runs(boxes: Bench) -> None:
-    _need(boxes.capabilities.survives_node, "survives_node")
+    need(boxes.capabilities.survives_node, "survives_node")
     sandbox = await boxes.create()
     process = await sandbox.guest.start_process(ProcessSpec(argv=["sleep", "1000"]))
     await sandbox.close()
@@ -276,7 +270,7 @@ async def test_two_boxes_do_not_see_each_other(boxes: Bench) -> None:
 
 
 async def test_stop_ends_everything_and_start_has_the_disk(boxes: Bench) -> None:
-    _need(boxes.capabilities.restart_keeps_disk, "restart_keeps_disk")
+    need(boxes.capabilities.restart_keeps_disk, "restart_keeps_disk")
     sandbox = await boxes.create()
     await sandbox.guest.write_file("kept", b"over a stop")
     await sandbox.guest.start_process(ProcessSpec(argv=["sleep", "1000"]))
@@ -312,7 +306,7 @@ async def test_a_paused_box_is_silent_and_goes_on(boxes: Bench) -> None:
 
 
 async def test_a_paused_box_can_be_removed(boxes: Bench) -> None:
-    _need(boxes.capabilities.pause, "pause")
+    need(boxes.capabilities.pause, "pause")
     sandbox = await boxes.create()
     await boxes.engine.pause(sandbox.box)
     await boxes.engine.remove(sandbox.box)
@@ -327,7 +321,7 @@ async def test_the_deadline_kills(boxes: Bench) -> None:
 
 
 async def test_the_deadline_kills_a_paused_box(boxes: Bench) -> None:
-    _need(boxes.capabilities.pause, "pause")
+    need(boxes.capabilities.pause, "pause")
     sandbox = await boxes.create(deadline=time.time() + 1.0)
     await sandbox.guest.start_process(ProcessSpec(argv=["sleep", "1000"]))
     await boxes.engine.pause(sandbox.box)
@@ -419,86 +413,6 @@ async def test_usage_is_possible(boxes: Bench) -> None:
     usage = await boxes.engine.usage(sandbox.box)
     values = [getattr(usage, field) for field in usage.__struct_fields__]
     assert all(value is None or (math.isfinite(value) and value >= 0) for value in values)
-
-
-async def test_the_memory_limit_is_real(boxes: Bench) -> None:
-    _need("memory" in boxes.capabilities.limits_enforced, "the limit memory")
-    sandbox = await boxes.create(SandboxSpec(limits=Limits(memory_mib=64)))
-    hungry = await sandbox.exec("sh", "-c", "a=0123456789abcdef; while :; do a=$a$a; done")
-    assert (hungry.info.exit_code, hungry.info.limit_hit) == (137, "memory")
-    assert (await sandbox.exec("echo", "alive")).stdout == b"alive\n"
-
-
-async def test_the_cpu_limit_is_real(boxes: Bench) -> None:
-    _need("cpus" in boxes.capabilities.limits_enforced, "the limit cpus")
-    sandbox = await boxes.create(SandboxSpec(limits=Limits(cpus=0.2)))
-    busy = (await sandbox.exec("sh", "-c", "while :; do :; done", timeout_seconds=2)).info
-    assert busy.usage is not None
-    assert busy.usage.cpu_seconds < 0.35 * busy.usage.wall_seconds
-
-
-async def test_the_pids_limit_is_real(boxes: Bench) -> None:
-    _need("pids" in boxes.capabilities.limits_enforced, "the limit pids")
-    sandbox = await boxes.create(SandboxSpec(limits=Limits(pids=16)))
-    started = [await sandbox.guest.start_process(ProcessSpec(argv=["sleep", "1000"])) for _ in range(20)]
-    refused = [info for info in started if info.state == "exited"]
-    assert refused
-    assert {info.limit_hit for info in refused} == {"pids"}
-    await sandbox.guest.forget_process(started[0].id)
-    assert (await sandbox.guest.health()).pid == 1
-
-
-async def test_the_disk_limit_is_real(boxes: Bench) -> None:
-    _need("disk" in boxes.capabilities.limits_enforced, "the limit disk")
-    sandbox = await boxes.create(SandboxSpec(limits=Limits(disk_mib=16)))
-
-    async def too_much() -> AsyncIterator[bytes]:
-        for _ in range(32):
-            yield b"x" * MIB
-
-    with pytest.raises(NoSpaceError):
-        await sandbox.guest.write_file("large", too_much())
-    with contextlib.suppress(NotFoundError):
-        await sandbox.guest.remove("large")
-    await sandbox.guest.write_file("small", b"x" * MIB)
-
-
-async def test_limits_can_be_changed_late(boxes: Bench) -> None:
-    _need(boxes.capabilities.late_limits, "late_limits")
-    sandbox = await boxes.create()
-    before = sandbox.box.spec.limits.resolved()
-    assert boxes.engine.fixed_limits(sandbox.box, before) == []
-    enforced = boxes.capabilities.limits_enforced
-    wanted = Limits(memory_mib=64 if "memory" in enforced else None, pids=before.pids - 1)
-    spec = SandboxSpec(limits=wanted)
-    assert boxes.engine.fixed_limits(sandbox.box, wanted.resolved()) == []
-    state = json.loads(json.dumps(await boxes.engine.set_limits(sandbox.box, wanted.resolved())))
-    changed = msgspec.structs.replace(sandbox.box, spec=spec, engine_state=state)
-    assert (await boxes.engine.status(changed)).status == "running"
-    if "memory" in enforced:
-        hungry = await sandbox.exec("sh", "-c", "a=0123456789abcdef; while :; do a=$a$a; done")
-        assert (hungry.info.exit_code, hungry.info.limit_hit) == (137, "memory")
-    # up again, and beyond what it was made with
-    more = Limits(memory_mib=2 * before.memory_mib if "memory" in enforced else None).resolved()
-    await boxes.engine.set_limits(changed, more)
-    assert (await sandbox.exec("echo", "alive")).stdout == b"alive\n"
-    await boxes.engine.remove(changed)
-    assert (await boxes.engine.status(sandbox.box)).status == "gone"
-
-
-async def test_what_cannot_be_changed_late_is_said(boxes: Bench) -> None:
-    _need(boxes.capabilities.late_limits, "late_limits")
-    sandbox = await boxes.create()
-    before = sandbox.box.spec.limits.resolved()
-    for name, field in (("disk", "disk_mib"), ("memory", "memory_mib"), ("cpus", "cpus"), ("pids", "pids")):
-        other = msgspec.structs.replace(before, **{field: getattr(before, field) * 2})
-        assert boxes.engine.fixed_limits(sandbox.box, other) in ([], [name])
-
-
-async def test_the_open_files_limit_is_real(boxes: Bench) -> None:
-    _need("open_files" in boxes.capabilities.limits_enforced, "the limit open_files")
-    sandbox = await boxes.create(SandboxSpec(limits=Limits(open_files=64)))
-    assert (await sandbox.exec("sh", "-c", "ulimit -n")).stdout == b"64\n"
 
 
 __all__ = [name for name in dir() if name.startswith("test_")]
