@@ -61,6 +61,18 @@ func writeControl(path, text string) error {
 	return err
 }
 
+// readControl reads a small file of the kernel.
+func readControl(path string) (string, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer syscall.Close(fd)
+	var buf [512]byte
+	n, err := unbroken(func() (int, error) { return syscall.Read(fd, buf[:]) })
+	return string(buf[:max(n, 0)]), err
+}
+
 // openTasks opens the file by which a thread moves itself into each group. Only version 1 has it. There the kernel need
 // not look at the whole machine as it must when one process moves another, for which it waits ten milliseconds and more
 // (a grace period of RCU, in cgroup_attach_lock).
@@ -126,11 +138,11 @@ func freezeBox(f *Freezer, frozen bool) error {
 		return err
 	}
 	for try := 0; try < 2000; try++ {
-		state, err := os.ReadFile(f.State)
+		state, err := readControl(f.State)
 		if err != nil {
 			return err
 		}
-		if strings.Contains(string(state), f.Frozen) == frozen {
+		if strings.Contains(state, f.Frozen) == frozen {
 			return nil
 		}
 		time.Sleep(500 * time.Microsecond)

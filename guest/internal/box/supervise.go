@@ -66,6 +66,7 @@ type supervisor struct {
 	upFD     int
 	events   int
 	log      int
+	mounts   int // the box's mount namespace, so that its mounts need not go before its end is known
 	deadline float64
 	ending   ending
 	exit     *Exit // how PID 1 has ended, once it has
@@ -88,7 +89,7 @@ func (s *supervisor) quiet() {
 }
 
 func (s *supervisor) start() error {
-	s.upFD, s.events, s.idLock, s.log = -1, -1, -1, -1
+	s.upFD, s.events, s.idLock, s.log, s.mounts = -1, -1, -1, -1, -1
 	var doc [2]int
 	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
 		return stage("pipe", err)
@@ -282,6 +283,7 @@ func (s *supervisor) release() error {
 	if err := s.mapIDs(); err != nil {
 		return err
 	}
+	s.mounts, _ = syscall.Open("/proc/"+strconv.Itoa(s.pid)+"/ns/mnt", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if len(doc.Tasks) == 0 {
 		if err := enterCgroups(s.plan.Cgroups, s.pid); err != nil {
 			return err

@@ -204,6 +204,8 @@ func (s *supervisor) finish() {
 	removeCgroups(s.plan.Cgroups)
 	_ = syscall.Unlink("guest.sock")
 	if s.ending.reason != Killed || s.ending.keepDisk {
+		// whoever wants the host's directories back that were mounted finds them free; else they are a moment later
+		s.letMountsGo()
 		_ = writeJSON("exit.json", exit)
 	}
 	_ = syscall.Unlink("control.sock")
@@ -215,6 +217,13 @@ func (s *supervisor) finish() {
 		s.send(fd, reply{OK: true, Nonce: s.nonce, Pid: os.Getpid(), InitPid: exit.initPid, Exit: &exit})
 	}
 	_ = syscall.Close(s.control)
+}
+
+func (s *supervisor) letMountsGo() {
+	if s.mounts >= 0 {
+		_ = syscall.Close(s.mounts)
+		s.mounts = -1
+	}
 }
 
 // asked tells whether a request waits, after at most that many milliseconds.

@@ -4,7 +4,6 @@ package users
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -39,8 +38,15 @@ type Book struct {
 }
 
 type table struct {
-	stamp string
+	stamp stamp
 	rows  [][]string
+}
+
+type stamp struct {
+	known     bool
+	dev, ino  uint64
+	size      int64
+	lastWrite syscall.Timespec
 }
 
 // NewBook reads /etc.
@@ -48,21 +54,20 @@ func NewBook(sharedUID bool) *Book {
 	return &Book{PasswdPath: "/etc/passwd", GroupPath: "/etc/group", SharedUID: sharedUID}
 }
 
-// rows returns the fields of every line that has at least `fields` of them.
+// load returns the fields of every line that has at least `fields` of them. Whether the file is another one than before
+// is seen without opening it, since every command asks.
 func (t *table) load(path string, fields int) [][]string {
+	if seen, ok := stampOf(func(stat *syscall.Stat_t) error { return syscall.Stat(path, stat) }); ok && seen == t.stamp {
+		return t.rows
+	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
+	stamp, ok := stampOf(func(stat *syscall.Stat_t) error { return syscall.Fstat(int(f.Fd()), stat) })
+	if !ok {
 		return nil
-	}
-	stat, _ := info.Sys().(*syscall.Stat_t)
-	stamp := fmt.Sprint(stat.Ino, stat.Size, stat.Mtim)
-	if stamp == t.stamp {
-		return t.rows
 	}
 	data, _ := io.ReadAll(io.LimitReader(f, maxBytes))
 	t.stamp, t.rows = stamp, nil
@@ -72,6 +77,15 @@ func (t *table) load(path string, fields int) [][]string {
 		}
 	}
 	return t.rows
+}
+
+// stampOf tells one state of a regular file from another; false for anything else.
+func stampOf(look func(*syscall.Stat_t) error) (stamp, bool) {
+	var stat syscall.Stat_t
+	if look(&stat) != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return stamp{}, false
+	}
+	return stamp{true, uint64(stat.Dev), stat.Ino, stat.Size, stat.Mtim}, true
 }
 
 func (b *Book) users() [][]string  { return b.passwd.load(b.PasswdPath, 7) }

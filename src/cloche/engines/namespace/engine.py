@@ -20,6 +20,9 @@ from cloche.model.errors import EngineError, SandboxDeadError, UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
+#: by a supervisor that has ended its box, in the run directory
+_LEFT = ("supervisor.json", "launcher.log")
+
 
 class NamespaceEngine:
     """One per data directory (`home`). See engines.base.Engine for what each method promises."""
@@ -162,7 +165,8 @@ class NamespaceEngine:
         run_dir = Path(box.run_dir)
         await end_all(run_dir)
         groups = [group["dir"] for group in box.engine_state.get("cgroups", [])]
-        await asyncio.to_thread(_remove_all, groups, (run_dir, Path(box.state_dir)))
+        if not _removed_at_once(groups, (box.run_dir, box.state_dir)):
+            await asyncio.to_thread(_remove_all, groups, (run_dir, Path(box.state_dir)))
 
     async def sweep(self, known: frozenset[str]) -> list[str]:
         removed = []
@@ -243,6 +247,21 @@ def _strangers(home: Path, known: frozenset[str]) -> list[Path]:
     """Run directories of no known sandbox, and what a killed probe left."""
     runs = [path for path in home.glob("run/sb_*") if path.name not in known]
     return sorted([*runs, *home.glob(f"{checks.PROBE_PREFIX}*")])
+
+
+def _removed_at_once(groups: list[str], directories: Iterable[str]) -> bool:
+    """Mostly the supervisor leaves nothing but two small files, and a thread would cost more than they do. False when
+    there is more."""
+    if any(os.path.lexists(group) for group in groups):
+        return False
+    try:
+        for directory in filter(os.path.lexists, directories):
+            for name in _LEFT:
+                _unlink(f"{directory}/{name}")
+            os.rmdir(directory)
+    except OSError:
+        return False
+    return True
 
 
 def _remove_all(groups: list[str], directories: Iterable[Path]) -> None:
