@@ -13,13 +13,12 @@ from cloche.api.replies import Empty, Inspector, Json, Relay, Reply
 from cloche.guest_api import ContextListing
 from cloche.guest_api.events import CONTENT_TYPE, EventDecoder
 from cloche.model.code import MAX_CODE_BYTES, CodeSpec, ContextInfo, ContextSpec
-from cloche.model.errors import NotFoundError
+from cloche.service.inner_ids import CONTEXT, EXECUTION
 
 EVENTS = Raw(CONTENT_TYPE)
 Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 #: each byte of the code may be an escape of six in JSON
 MAX_BODY_BYTES = 6 * MAX_CODE_BYTES + 4096
-_MAX_ID = 64
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,20 +37,20 @@ async def create_context(call: Call[Nothing, ContextSpec]) -> Reply:
 
 
 async def get_context(call: Call[Nothing, None]) -> Reply:
-    return Json(await call.services.contexts.get(call.path["ref"], _id(call.path, "cid")))
+    return Json(await call.services.contexts.get(call.path["ref"], _context_id(call.path)))
 
 
 async def restart_context(call: Call[Nothing, Nothing]) -> Reply:
-    return Json(await call.services.contexts.restart(call.path["ref"], _id(call.path, "cid")))
+    return Json(await call.services.contexts.restart(call.path["ref"], _context_id(call.path)))
 
 
 async def interrupt_context(call: Call[Nothing, Nothing]) -> Reply:
-    await call.services.contexts.interrupt(call.path["ref"], _id(call.path, "cid"))
+    await call.services.contexts.interrupt(call.path["ref"], _context_id(call.path))
     return Empty()
 
 
 async def remove_context(call: Call[Nothing, None]) -> Reply:
-    await call.services.contexts.remove(call.path["ref"], _id(call.path, "cid"))
+    await call.services.contexts.remove(call.path["ref"], _context_id(call.path))
     return Empty()
 
 
@@ -64,13 +63,13 @@ async def execute_code(call: Call[Nothing, CodeSpec]) -> Reply:
 async def execution_events(call: Call[EventsQuery, None]) -> Reply:
     query = call.query
     exchange = call.services.contexts.events(
-        call.path["ref"], _id(call.path, "xid"), after=query.after, follow=query.follow
+        call.path["ref"], _execution_id(call.path), after=query.after, follow=query.follow
     )
     return Relay(exchange, event_inspector(query.after), ends_with_node=query.follow)
 
 
 async def interrupt_execution(call: Call[Nothing, Nothing]) -> Reply:
-    await call.services.contexts.interrupt_execution(call.path["ref"], _id(call.path, "xid"))
+    await call.services.contexts.interrupt_execution(call.path["ref"], _execution_id(call.path))
     return Empty()
 
 
@@ -86,11 +85,12 @@ def event_inspector(after: int | None) -> Inspector:
     return inspect
 
 
-def _id(path: Mapping[str, str], name: str) -> str:
-    found = path[name]
-    if len(found) > _MAX_ID or not found.replace("_", "").isalnum() or not found.isascii():
-        raise NotFoundError(f"no {'context' if name == 'cid' else 'execution'} {found[:_MAX_ID]!r}")
-    return found
+def _context_id(path: Mapping[str, str]) -> str:
+    return CONTEXT.checked(path["cid"], path["ref"])
+
+
+def _execution_id(path: Mapping[str, str]) -> str:
+    return EXECUTION.checked(path["xid"], path["ref"])
 
 
 _BOX = "/v1/sandboxes/{ref}"

@@ -12,8 +12,8 @@ from cloche.api import decode
 from cloche.api.endpoint import Call, Endpoint, Nothing, Raw
 from cloche.api.replies import Checked, Inspector, Json, Relay, Reply
 from cloche.guest_api import bounds, frames, text
-from cloche.model.errors import NotFoundError
 from cloche.model.process import ProcessInfo, ProcessSpec
+from cloche.service.inner_ids import PROCESS
 
 T = TypeVar("T")
 
@@ -24,7 +24,6 @@ MAX_OFFSET = (1 << 63) - 1
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 Size = Annotated[int, Meta(ge=1, le=65535)]
 _JSON_HEADERS = {"content-type": "application/json"}
-_MAX_ID = 64
 
 
 class StartQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,10 +157,7 @@ async def _told(call: Call[Nothing, T], rest: str, body: bytes) -> Reply:
 
 
 def _id(path: Mapping[str, str]) -> str:
-    process_id = path["pid"]
-    if len(process_id) > _MAX_ID or not process_id.replace("_", "").isalnum() or not process_id.isascii():
-        raise NotFoundError(f"no process {process_id[:_MAX_ID]!r}")
-    return process_id
+    return PROCESS.checked(path["pid"], path["ref"])
 
 
 def _same(value: Accepted) -> Accepted:

@@ -21,6 +21,8 @@ NAME_RULE = "at most 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter o
 LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})")
 LABEL_RULE = "at most 63 of letters, digits, `.`, `_`, `/` and `-`, beginning with a letter or a digit"
 ENV_NAME = re.compile(r"[^=\0]+")
+#: below the root of a sandbox; its guest is there
+GUEST_DIRECTORY = ".cloche"
 MAX_LABELS = 64
 MAX_LABEL_VALUE = 256
 
@@ -70,6 +72,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             _check_absolute(path, "host_paths")
         for path in self.hide:
             _check_absolute(path, "hide")
+            _check_hidden(path)
         if self.workdir is not None:
             _check_absolute(self.workdir, "workdir")
         for field in ("ttl_seconds", "idle_timeout_seconds"):
@@ -128,3 +131,9 @@ def _check_labels(labels: dict[str, str]) -> None:
 def _check_absolute(path: str, field: str) -> None:
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise InvalidError(f"{field}: {path!r} must be an absolute path without '..'", field=field)
+
+
+def _check_hidden(path: str) -> None:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or parts[0] == GUEST_DIRECTORY:
+        raise InvalidError(f"{path} cannot be hidden: the sandbox stands on it", field="hide")

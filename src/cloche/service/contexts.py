@@ -9,13 +9,12 @@ from urllib.parse import quote
 from cloche.guest_api import ContextListing, Guest, text
 from cloche.guest_api.transport import MAX_ERROR_BYTES, error_of
 from cloche.model.code import CodeSpec, ContextInfo, ContextSpec
-from cloche.model.errors import GuestError, InterpreterMissingError, InvalidError, NotFoundError
+from cloche.model.errors import GuestError, InterpreterMissingError
 from cloche.model.events import DEFAULT_PROJECT
 from cloche.service.access import Access
 from cloche.service.guests import GuestReply, forward
+from cloche.service.inner_ids import CONTEXT, EXECUTION
 
-WHOLE_ID = 28
-MIN_PREFIX = 4
 _JSON = {"content-type": "application/json"}
 
 
@@ -38,22 +37,22 @@ class ContextService:
                 return await guest.create_context(spec)
 
     async def get(self, ref: str, context_id: str, *, project_id: str = DEFAULT_PROJECT) -> ContextInfo:
-        async with self._access.guest(project_id, ref) as guest:
-            return await guest.context(await whole_id(guest, context_id))
+        async with self._one(project_id, ref, context_id) as (guest, whole_id):
+            return await guest.context(whole_id)
 
     async def restart(self, ref: str, context_id: str, *, project_id: str = DEFAULT_PROJECT) -> ContextInfo:
-        async with self._access.guest(project_id, ref) as guest:
+        async with self._one(project_id, ref, context_id) as (guest, whole_id):
             with remedied():
-                return await guest.restart_context(await whole_id(guest, context_id))
+                return await guest.restart_context(whole_id)
 
     async def interrupt(self, ref: str, context_id: str, *, project_id: str = DEFAULT_PROJECT) -> None:
         """Raises WrongStateError when nothing runs in it."""
-        async with self._access.guest(project_id, ref) as guest:
-            await guest.interrupt_context(await whole_id(guest, context_id))
+        async with self._one(project_id, ref, context_id) as (guest, whole_id):
+            await guest.interrupt_context(whole_id)
 
     async def remove(self, ref: str, context_id: str, *, project_id: str = DEFAULT_PROJECT) -> None:
-        async with self._access.guest(project_id, ref) as guest:
-            await guest.remove_context(await whole_id(guest, context_id))
+        async with self._one(project_id, ref, context_id) as (guest, whole_id):
+            await guest.remove_context(whole_id)
 
     @asynccontextmanager
     async def execute(
@@ -64,7 +63,8 @@ class ContextService:
         spec.check()
         async with self._access.guest(project_id, ref) as guest:
             async with forward(guest, "POST", b"/v1/executions", _JSON, text.encode(spec)) as reply:
-                await _raise_refusal(reply)
+                with CONTEXT.remedied(ref):
+                    await _raise_refusal(reply)
                 yield reply
 
     @asynccontextmanager
@@ -75,26 +75,28 @@ class ContextService:
         target = f"/v1/executions/{quote(execution_id, safe='')}?after={after}&follow={int(follow)}"
         async with self._access.guest(project_id, ref) as guest:
             async with forward(guest, "GET", target.encode("ascii"), None, None) as reply:
-                await _raise_refusal(reply)
+                with EXECUTION.remedied(ref):
+                    await _raise_refusal(reply)
                 yield reply
 
     async def interrupt_execution(self, ref: str, execution_id: str, *, project_id: str = DEFAULT_PROJECT) -> None:
         """Raises WrongStateError when it has ended."""
         async with self._access.guest(project_id, ref) as guest:
-            await guest.interrupt_execution(execution_id)
+            with EXECUTION.remedied(ref):
+                await guest.interrupt_execution(execution_id)
+
+    @asynccontextmanager
+    async def _one(self, project_id: str, ref: str, context_id: str) -> AsyncIterator[tuple[Guest, str]]:
+        async with self._access.guest(project_id, ref) as guest:
+            with CONTEXT.remedied(ref):
+                yield guest, await _whole_id(guest, context_id, ref)
 
 
-async def whole_id(guest: Guest, context_id: str) -> str:
-    """Raises NotFoundError, and InvalidError for a prefix of several. A whole id is left to the guest."""
-    if len(context_id) >= WHOLE_ID:
-        return context_id
-    found = [known.id for known in (await guest.list_contexts()).contexts if known.id.startswith(context_id)]
-    if not found or len(context_id.removeprefix("c_")) < MIN_PREFIX:
-        raise NotFoundError(f"there is no context {context_id!r} in this sandbox")
-    if len(found) > 1:
-        raise InvalidError(f"{context_id!r} could be any of {len(found)} contexts", field="context_id",
-                           candidates=len(found))  # fmt: skip
-    return found[0]
+async def _whole_id(guest: Guest, context_id: str, ref: str) -> str:
+    async def known() -> list[str]:
+        return [context.id for context in (await guest.list_contexts()).contexts]
+
+    return await CONTEXT.whole(context_id, ref, known)
 
 
 @contextmanager

@@ -7,15 +7,14 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from cloche.guest_api import Guest, text
-from cloche.model.errors import InvalidError, NotFoundError
+from cloche.model.errors import NotFoundError
 from cloche.model.events import DEFAULT_PROJECT
 from cloche.model.process import ProcessInfo, ProcessSpec
 from cloche.service.access import Access
 from cloche.service.guests import GuestReply, forward
+from cloche.service.inner_ids import PROCESS
 
 Body = AsyncIterator[bytes] | bytes | None
-WHOLE_ID = 28
-MIN_PREFIX = 4
 
 
 class ProcessService:
@@ -36,7 +35,9 @@ class ProcessService:
 
     async def get(self, ref: str, process_id: str, *, project_id: str = DEFAULT_PROJECT) -> ProcessInfo:
         async with self._access.guest(project_id, ref) as guest:
-            return await guest.process(await whole_id(guest, process_id))
+            whole_id = await _whole_id(guest, process_id, ref)
+            with PROCESS.remedied(ref):
+                return await guest.process(whole_id)
 
     @asynccontextmanager
     async def follow(
@@ -55,22 +56,19 @@ class ProcessService:
         query: str = "", headers: Mapping[str, str] | None = None, body: Body = None, project_id: str = DEFAULT_PROJECT,
     ) -> AsyncIterator[GuestReply]:  # fmt: skip
         """`method /v1/processes/{process_id}{rest}?{query}` on the guest, for example rest="/output".
-        The guest's own 4xx answers come back as the reply, unchanged."""
+        The guest's own 4xx answers come back as the reply, unchanged, but for a process that is not there:
+        NotFoundError."""
         async with self._access.guest(project_id, ref) as guest:
-            path = f"/v1/processes/{quote(await whole_id(guest, process_id), safe='')}{rest}"
+            path = f"/v1/processes/{quote(await _whole_id(guest, process_id, ref), safe='')}{rest}"
             target = f"{path}?{query}" if query else path
             async with forward(guest, method, target.encode("ascii"), headers, body) as reply:
+                if reply.status == NotFoundError.http_status:
+                    raise PROCESS.missing(process_id, ref)
                 yield reply
 
 
-async def whole_id(guest: Guest, process_id: str) -> str:
-    """Raises NotFoundError, and InvalidError for a prefix of several. A whole id is left to the guest."""
-    if len(process_id) >= WHOLE_ID:
-        return process_id
-    found = [process.id for process in await guest.list_processes() if process.id.startswith(process_id)]
-    if not found or len(process_id.removeprefix("p_")) < MIN_PREFIX:
-        raise NotFoundError(f"there is no process {process_id!r} in this sandbox")
-    if len(found) > 1:
-        raise InvalidError(f"{process_id!r} could be any of {len(found)} processes", field="process_id",
-                           candidates=len(found))  # fmt: skip
-    return found[0]
+async def _whole_id(guest: Guest, process_id: str, ref: str) -> str:
+    async def known() -> list[str]:
+        return [process.id for process in await guest.list_processes()]
+
+    return await PROCESS.whole(process_id, ref, known)

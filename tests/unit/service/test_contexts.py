@@ -67,8 +67,9 @@ async def test_prefixes_of_ids(place):
     with pytest.raises(InvalidError):
         await place.services.contexts.get("a", "c_01111")
     for nobody in ("c_011", "c_9999"):
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotFoundError) as caught:
             await place.services.contexts.get("a", nobody)
+        assert "contexts.list()" in caught.value.remedy
 
 
 async def test_only_in_a_sandbox_that_runs(place):
@@ -79,3 +80,18 @@ async def test_only_in_a_sandbox_that_runs(place):
     with pytest.raises(WrongStateError):
         async with place.services.contexts.execute("a", CodeSpec(code="1")):
             pass
+
+
+async def test_what_is_not_there_has_a_remedy(place):
+    await place.create("a")
+    with pytest.raises(NotFoundError) as caught:
+        async with place.services.contexts.events("a", "x_" + "0" * 26):
+            pass
+    assert "again" in caught.value.remedy
+    with pytest.raises(NotFoundError) as caught:
+        await place.services.processes.get("a", "p_" + "0" * 26)
+    assert caught.value.remedy == "cloche logs --json a"
+    with pytest.raises(NotFoundError) as caught:
+        async with place.services.processes.forward("a", "GET", "p_" + "0" * 26, "/output"):
+            pass
+    assert caught.value.remedy == "cloche logs --json a"

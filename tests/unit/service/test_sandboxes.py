@@ -245,8 +245,17 @@ async def test_process_prefixes(place):
     for missing in ("p_", "p_zzzzzzz", info.id[:4], "p_" + "0" * 26):
         with pytest.raises(NotFoundError):
             await place.services.processes.get("a", missing)
-    async with place.services.processes.forward("a", "GET", "p_" + "0" * 26, "/wait") as reply:
-        assert reply.status == 404
+    with pytest.raises(NotFoundError):
+        async with place.services.processes.forward("a", "GET", "p_" + "0" * 26, "/wait"):
+            pass
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/.", "/.cloche", "/.cloche/guest", "//.cloche/"])
+async def test_what_a_sandbox_stands_on_cannot_be_hidden(place, path):
+    with pytest.raises(InvalidError) as caught:
+        await place.create("a", hide=[path])
+    assert caught.value.details["field"] == "hide"
+    await place.create("b", hide=["/.cloches", "/usr/bin/node"])
 
 
 async def test_directories_that_nobody_may_enter_are_removed(place):
