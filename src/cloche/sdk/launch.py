@@ -84,8 +84,16 @@ def listens(home: Path) -> bool:
             if error.errno in _NOBODY_LISTENS:
                 return False
             raise _cannot(home, f"{error.strerror or error}") from error
-        _require_trusted(home, _peer_uid(probe))
+        _require_trusted(home, _peer(probe)[1])
         return True
+
+
+def peer_pid(home: Path) -> int:
+    """Who listens on the socket of `home`. Raises OSError when nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(START_SECONDS)
+        probe.connect(str(socket_path(home)))
+        return _peer(probe)[0]
 
 
 def socket_path(home: Path) -> Path:
@@ -241,9 +249,11 @@ def _last_line(log: Path) -> str:
         return ""
 
 
-def _peer_uid(connected: socket.socket) -> int:
+def _peer(connected: socket.socket) -> tuple[int, int]:
+    """Process and user id of who listens."""
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
 
 
 def _require_trusted(home: Path, uid: int) -> None:

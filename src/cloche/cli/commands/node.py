@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cloche.cli import arguments, render
+from cloche.model.errors import TimedOutError
 from cloche.sdk._sync.node import Node
-from cloche.sdk.launch import default_home, listens, node_environment
+from cloche.sdk.launch import default_home, listens, node_environment, peer_pid
 
 
 @click.group("node")
@@ -21,19 +23,31 @@ def command() -> None:
 @command.command("status")
 @arguments.json_flag
 def status(as_json: bool) -> int:
-    """Whether it runs; does not start it. Exits with 1 when it does not."""
+    """Whether it runs; does not start it. Exits with 1 when it does not, with 124 when it does not answer."""
     home = Path(os.path.abspath(default_home()))
     if not listens(home):
         render.print_json({"status": "stopped", "home": str(home)}) if as_json else render.write(
             f"not running ({render.clean(home)})\n"
         )
         return 1
-    health = Node(home).health()
+    health = _health(home)
     if as_json:
         render.print_json(health)
     else:
         render.write("".join(f"{key}: {render.clean(value)}\n" for key, value in health.items()))
     return 0
+
+
+def _health(home: Path) -> dict[str, Any]:
+    """Raises TimedOutError, with the command that ends a node that hangs: asking it to leave would wait for it too."""
+    try:
+        return Node(home).health()
+    except TimedOutError as error:
+        pid = peer_pid(home)
+        raise TimedOutError(
+            f"the node (pid {pid}) listens and does not answer: it hangs, or a signal has stopped it",
+            remedy=f"kill -9 {pid}  (sandboxes go on; the next command starts a node that adopts them)",
+        ) from error
 
 
 @command.command("stop")

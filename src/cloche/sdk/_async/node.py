@@ -16,6 +16,9 @@ from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.launch import default_home
 from cloche.sdk.values import NodeUse
 
+#: a node that is well answers this in milliseconds, also while it starts hundreds of sandboxes
+HEALTH_SECONDS = 10.0
+
 
 class AsyncNode:
     """The node of a data directory (default: CLOCHE_HOME). It is started on the first call."""
@@ -28,9 +31,10 @@ class AsyncNode:
         self.transport: AsyncTransport = shared[self.home]
         self.templates = AsyncTemplates(self.transport)
 
-    async def health(self) -> dict[str, Any]:
-        """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), …"""
-        return wire.as_dict(await self.transport.ask("GET", "/v1/health"))
+    async def health(self, *, timeout_seconds: float = HEALTH_SECONDS) -> dict[str, Any]:
+        """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), … Raises
+        TimedOutError."""
+        return wire.as_dict(await self.transport.ask("GET", "/v1/health", seconds=timeout_seconds))
 
     async def doctor(self) -> dict[str, Any]:
         """`checks` (engine, id, status, summary, remedy, required), `engines` (name, usable, …) and `auto`."""

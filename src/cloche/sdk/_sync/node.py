@@ -18,6 +18,9 @@ from cloche.sdk._sync.transport import Transport
 from cloche.sdk.launch import default_home
 from cloche.sdk.values import NodeUse
 
+#: a node that is well answers this in milliseconds, also while it starts hundreds of sandboxes
+HEALTH_SECONDS = 10.0
+
 
 class Node:
     """The node of a data directory (default: CLOCHE_HOME). It is started on the first call."""
@@ -30,9 +33,10 @@ class Node:
         self.transport: Transport = shared[self.home]
         self.templates = Templates(self.transport)
 
-    def health(self) -> dict[str, Any]:
-        """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), …"""
-        return wire.as_dict(self.transport.ask("GET", "/v1/health"))
+    def health(self, *, timeout_seconds: float = HEALTH_SECONDS) -> dict[str, Any]:
+        """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), … Raises
+        TimedOutError."""
+        return wire.as_dict(self.transport.ask("GET", "/v1/health", seconds=timeout_seconds))
 
     def doctor(self) -> dict[str, Any]:
         """`checks` (engine, id, status, summary, remedy, required), `engines` (name, usable, …) and `auto`."""
