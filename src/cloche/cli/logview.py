@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from cloche.cli import attach
 from cloche.cli.failure import report, say
-from cloche.cli.render import clean
+from cloche.cli.render import clean, command_of
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.process import Process
@@ -62,7 +62,7 @@ def together(sandbox: Sandbox, *, tail_lines: int | None, only: str | None) -> N
 def heading(info: ProcessInfo) -> str:
     """Which process, what it runs, and how it is."""
     state = f"exit {info.exit_code}" if info.state != "running" else "running"
-    return clean(f"{info.id} {state}: {' '.join(info.argv)[:MAX_ARGV]}")
+    return f"{clean(f'{info.id} {state}')}: {command_of(info, MAX_ARGV)}"
 
 
 def lines(process: Process, *, follow: bool, only: str | None) -> Iterator[Line]:

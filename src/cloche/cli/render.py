@@ -9,12 +9,17 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloche.model.process import ProcessInfo
 
 #: control characters, and those that turn the direction of a line around
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MARKS = frozenset({"Mn", "Me"})
 MAX_MARKS = 3
+#: on the processes of `cloche shell`
+SHELL_TAG = "cloche shell"
 
 
 def clean(text: object) -> str:
@@ -32,6 +37,14 @@ def _harmless(text: str) -> Iterator[str]:
         category = unicodedata.category(letter)
         marks = marks + 1 if category in _MARKS else 0
         yield _visible(letter) if category in _HIDDEN or marks > MAX_MARKS else letter
+
+
+def command_of(process: ProcessInfo, most: int) -> str:
+    """The beginning of what a process runs, in at most about `most` characters. What `cloche shell` starts is a script
+    of Cloche's own, which would tell nobody anything."""
+    if process.tag == SHELL_TAG:
+        return "shell"
+    return clean(" ".join(process.argv)[:most])
 
 
 def print_json(value: object) -> None:

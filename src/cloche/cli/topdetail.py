@@ -51,7 +51,7 @@ def _graphs(scene: Scene, track: Track, columns: int, room: int) -> list[str]:
 def _described(scene: Scene, process: ProcessInfo, columns: int) -> str:
     ended = process.state != "running"
     state = f"exit {process.exit_code}" if ended and process.exit_code is not None else process.state
-    command = render.clean(" ".join(process.argv)[:MAX_ARGV])
+    command = render.command_of(process, MAX_ARGV)
     age = render.span(scene.now - process.started_at)
     return _process_line(columns, str(process.pid), render.clean(state), age, render.clean(process.user), command)
 

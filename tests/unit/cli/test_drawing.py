@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.cli import cells, render, tables, topscene, topview, usage
+from cloche.cli import cells, logview, render, tables, topscene, topview, usage
 from cloche.cli.sparkline import bar, sparkline
 from cloche.cli.topstate import State, Wish, press, visible
 from cloche.cli.usage import History
@@ -279,3 +279,10 @@ def test_the_plain_table() -> None:
     headings, rows = topview.plain(scene())
     assert {len(row) for row in rows} == {len(headings)}
     assert [row[-1] for row in rows] == ["closed"] * 3
+
+
+def test_a_shell_is_not_the_script_that_starts_it() -> None:
+    started = process(1, "/bin/sh", "-c", "exec bash -l", tag=render.SHELL_TAG)
+    assert render.command_of(started, 100) == "shell"
+    assert logview.heading(started).endswith(" running: shell")
+    assert render.command_of(process(2, "echo", "\x1b[1m"), 100) == "echo \\x1b[1m"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cloche.cli import arguments, execution, interrupts, temporary, terminal
+from cloche.cli import arguments, execution, interrupts, render, temporary, terminal
 from cloche.cli.failure import say
 from cloche.cli.interrupts import Watch
 from cloche.model.errors import InvalidError
@@ -65,7 +65,9 @@ def _new(made: Sandbox, process: dict[str, Any], watch: Watch) -> int:
 
 def _open(sandbox: Sandbox, argv: tuple[str, ...], process: dict[str, Any], watch: Watch) -> int:
     argv = argv[1:] if argv[:1] == ("--",) else argv
-    return execution.run(sandbox, argv or _login(sandbox), process, _STREAMS, False, watch)
+    if not argv:
+        argv, process = _login(sandbox), {**process, "tag": render.SHELL_TAG}
+    return execution.run(sandbox, argv, process, _STREAMS, False, watch)
 
 
 def _login(sandbox: Sandbox) -> tuple[str, ...]:
