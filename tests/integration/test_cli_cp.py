@@ -53,6 +53,8 @@ def test_where_a_file_ends_up(sandbox: Sandbox, here: Path) -> None:
     ):
         assert copied("f", f"{box}:{target}").returncode == 0
         assert inside(sandbox, f"cat {place}") == "one", target
+    refused = copied("f", f"{box}:/missing/deeper/f")
+    assert refused.returncode == 125 and b"cannot copy to /missing/deeper/f" in refused.stderr
     assert copied("f", f"{box}:missing/").returncode == 125
     (here / "out").mkdir()
     for target, place in ((".", "there"), ("out", "out/there"), ("out/", "out/there"), ("new", "new")):

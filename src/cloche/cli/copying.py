@@ -8,7 +8,7 @@ import stat
 
 from cloche.cli import attach
 from cloche.cli.progress import Meter, shown
-from cloche.model.errors import InvalidError, NotFoundError
+from cloche.model.errors import InvalidError, NotFoundError, PermissionDeniedError
 from cloche.model.file import FileInfo
 from cloche.sdk import pack, untar
 from cloche.sdk._sync import bridge
@@ -51,8 +51,14 @@ def copy_in(sandbox: Sandbox, source: str, path: str) -> CopyReport:
     meter = Meter(source, None if is_tree else os.path.getsize(origin))
     folder, name = (into, "") if contents else (posixpath.dirname(into) or ".", posixpath.basename(into))
     stream = pack.tree(origin, report, name) if is_tree else pack.single(origin, name, report)
-    with shown(lambda: str(meter)):
-        sandbox.files.put_tar(folder, meter.counted(stream))
+    try:
+        with shown(lambda: str(meter)):
+            sandbox.files.put_tar(folder, meter.counted(stream))
+    except PermissionDeniedError as error:
+        # it names what could not be made, which may be far above what was asked for
+        raise PermissionDeniedError(
+            f"cannot copy to {path}: {error.message}", remedy="cloche cp SRC BOX:  (its home), or another directory"
+        ) from error
     return report
 
 
