@@ -1,6 +1,7 @@
 package procs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -69,11 +70,10 @@ func (p *Process) launch(session *Session, user users.User) {
 }
 
 func codeOf(err error) (code int, limit string) {
-	failure := wire.FromErr(err)
-	switch errno, _ := failure.Details["errno"].(int); syscall.Errno(errno) {
-	case syscall.ENOENT:
+	switch {
+	case errors.Is(err, syscall.ENOENT):
 		return 127, ""
-	case syscall.EAGAIN:
+	case errors.Is(err, syscall.EAGAIN):
 		return 126, "pids"
 	}
 	return 126, ""
