@@ -165,6 +165,11 @@ def test_sizes() -> None:
     assert plan.sizes(Limits(disk_mib=1024).resolved())["inodes"] == 1024 * plan.INODES_PER_MIB
 
 
+def test_the_guest_prepares_for_as_many_cpus_as_it_may_use() -> None:
+    for cpus, prepared in ((0.1, "1"), (1.0, "1"), (1.5, "2"), (4.0, "4")):
+        assert made(ROOT, SandboxSpec(limits=Limits(cpus=cpus)))["guest_env"]["GOMAXPROCS"] == prepared
+
+
 def test_the_plan_is_json_and_fits_the_launchers_fields() -> None:
     text = (Path(__file__).parents[4] / "guest/internal/box/plan.go").read_text()
     whole = made(ROOT, SandboxSpec(mounts=[Mount(source="/a", target="/data")]))
