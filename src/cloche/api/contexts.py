@@ -57,7 +57,7 @@ async def remove_context(call: Call[Nothing, None]) -> Reply:
 async def execute_code(call: Call[Nothing, CodeSpec]) -> Reply:
     call.body.check()
     exchange = call.services.contexts.execute(call.path["ref"], call.body)
-    return Relay(exchange, event_inspector(None), ends_with_node=True)
+    return Relay(exchange, event_inspector(None), ends_with_node=True, in_lines=True)
 
 
 async def execution_events(call: Call[EventsQuery, None]) -> Reply:
@@ -65,7 +65,7 @@ async def execution_events(call: Call[EventsQuery, None]) -> Reply:
     exchange = call.services.contexts.events(
         call.path["ref"], _execution_id(call.path), after=query.after, follow=query.follow
     )
-    return Relay(exchange, event_inspector(query.after), ends_with_node=query.follow)
+    return Relay(exchange, event_inspector(query.after), ends_with_node=query.follow, in_lines=True)
 
 
 async def interrupt_execution(call: Call[Nothing, Nothing]) -> Reply:

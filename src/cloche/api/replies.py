@@ -107,7 +107,8 @@ class Checked:
 
 class Relay:
     """The guest's answer, passed on chunk by chunk: no more of it is held than one chunk. A client that goes away ends
-    the exchange with the guest and nothing else."""
+    the exchange with the guest and nothing else. `in_lines`: what `inspect` refuses is told in a last line; else the
+    connection is cut, which a reader cannot tell from a node that went away."""
 
     def __init__(
         self,
@@ -116,8 +117,10 @@ class Relay:
         *,
         has_body: bool = False,
         ends_with_node: bool = False,
+        in_lines: bool = False,
     ) -> None:
         self._exchange, self._inspect, self._has_body, self._ends = exchange, inspect, has_body, ends_with_node
+        self._in_lines = in_lines
 
     async def send(self, incoming: Incoming, send: Send, closing: Closing) -> None:
         if not self._has_body:
@@ -129,13 +132,23 @@ class Relay:
             _check_status(reply.status)
             await _send_head(send, reply.status, _passed(reply))
             inspect = self._inspect if reply.status == 200 else None
-            async for chunk in reply.stream():
-                if inspect:
-                    inspect(chunk)
-                await _send_part(send, chunk)
-            if inspect:
-                inspect(b"")
-            await _send_end(send)
+            try:
+                await _pass_on(reply, inspect, send)
+            except GuestError as error:
+                if inspect and self._in_lines:
+                    await _send_part(send, text.encode(error.to_json()) + b"\n")
+                    await _send_end(send)
+                raise
+
+
+async def _pass_on(reply: GuestReply, inspect: Inspector | None, send: Send) -> None:
+    async for chunk in reply.stream():
+        if inspect:
+            inspect(chunk)
+        await _send_part(send, chunk)
+    if inspect:
+        inspect(b"")
+    await _send_end(send)
 
 
 async def _until_left(work: Coroutine[Any, Any, None], incoming: Incoming, closing: Closing | None) -> None:

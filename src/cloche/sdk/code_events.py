@@ -21,7 +21,7 @@ from cloche.model.code import (
     Keepalive,
     Started,
 )
-from cloche.model.errors import GuestError
+from cloche.model.errors import GuestError, from_json
 from cloche.sdk.code import CodeFailure, Execution, Result, mended
 from cloche.sdk.values import StreamName
 
@@ -34,7 +34,8 @@ _KNOWN = frozenset(kind.__struct_config__.tag for kind in get_args(CodeEvent))
 
 class EventDecoder:
     """Never holds more than one line that is not complete. Events that a newer node says and this client does not
-    know are passed over. Raises GuestError for what no event can be."""
+    know are passed over. Raises GuestError for what no event can be, and the error that the node says in place of
+    events that it refuses."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -144,13 +145,16 @@ def _event(line: bytes) -> CodeEvent | None:
     try:
         return _DECODER.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _with_surrogates(line)
+        return _unusual(line)
 
 
-def _with_surrogates(line: bytes) -> CodeEvent | None:
-    """Again with the standard library, which reads the lone surrogates that stand for bytes outside UTF-8."""
+def _unusual(line: bytes) -> CodeEvent | None:
+    """Again with the standard library, which reads the lone surrogates that stand for bytes outside UTF-8. Raises what
+    the node says went wrong."""
     try:
         value = json.loads(line)
+        if isinstance(value, dict) and value.keys() == {"error"}:
+            raise from_json(value)
         if isinstance(value, dict) and value.get("type") not in _KNOWN:
             return None
         found: CodeEvent = msgspec.convert(value, CodeEvent)

@@ -17,6 +17,7 @@ from cloche import (
     CodeGap,
     CodeOutput,
     CodeResult,
+    GuestError,
     InterpreterMissingError,
     InvalidError,
     NodeUnreachableError,
@@ -26,6 +27,7 @@ from cloche import (
     SandboxDeadError,
     WrongStateError,
 )
+from cloche.guest_api.events import encode
 from cloche.model.code import Accepted
 from tests.unit.sdk.stub_execution import CONTEXT, EXECUTION, StubExecution
 from tests.unit.sdk.stub_node import StubNode
@@ -120,6 +122,17 @@ def test_events_of_a_newer_node_are_passed_over(node: StubNode, box: Sandbox) ->
 
     node.answers["POST", play.interrupt_path.rsplit("/", 2)[0]] = start
     assert box.run_code("code").status == "ok"
+
+
+def test_what_the_node_refuses_of_the_events_is_an_error_and_not_read_again(node: StubNode, box: Sandbox) -> None:
+    play = StubExecution(node, box.id)
+    accepted = encode(Accepted(seq=1, execution_id=EXECUTION, context_id=CONTEXT, language="python"))
+    refused = json.dumps(GuestError("event 3, expected 2").to_json()).encode() + b"\n"
+    path = play.interrupt_path.rsplit("/", 2)[0]
+    node.answers["POST", path] = lambda handler: handler.reply(200, accepted + refused)
+    with pytest.raises(GuestError, match="event 3, expected 2"):
+        box.run_code("code")
+    assert node.asked("GET").count(f"{path}/{EXECUTION}") == 0
 
 
 @pytest.mark.parametrize(("on_disconnect", "interrupts"), [("interrupt", 1), ("keep", 0)])
