@@ -68,6 +68,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for mount in self.mounts:
             _check_absolute(mount.source, "mounts.source")
             _check_absolute(mount.target, "mounts.target")
+            _check_source(mount.source)
         for path in self.host_paths:
             _check_absolute(path, "host_paths")
         for path in self.hide:
@@ -133,7 +134,21 @@ def _check_absolute(path: str, field: str) -> None:
         raise InvalidError(f"{field}: {path!r} must be an absolute path without '..'", field=field)
 
 
+def _check_source(path: str) -> None:
+    top = _top(path)
+    if top in (None, "proc", "sys"):
+        raise InvalidError(
+            f"{path} cannot be mounted: it shows the host's own processes and devices, other sandboxes among them",
+            field="mounts.source",
+            remedy="mount the directories that are needed, one by one",
+        )
+
+
 def _check_hidden(path: str) -> None:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or parts[0] == GUEST_DIRECTORY:
+    if _top(path) in (None, GUEST_DIRECTORY):
         raise InvalidError(f"{path} cannot be hidden: the sandbox stands on it", field="hide")
+
+
+def _top(path: str) -> str | None:
+    """The first name of an absolute path; None for the root."""
+    return next((part for part in path.split("/") if part not in ("", ".")), None)

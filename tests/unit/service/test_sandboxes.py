@@ -16,7 +16,7 @@ from cloche.model.errors import (
 from cloche.model.events import SandboxQuery
 from cloche.model.limits import Limits
 from cloche.model.process import ProcessSpec
-from cloche.model.sandbox import SandboxSpec
+from cloche.model.sandbox import Mount, SandboxSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -248,6 +248,14 @@ async def test_process_prefixes(place):
     with pytest.raises(NotFoundError):
         async with place.services.processes.forward("a", "GET", "p_" + "0" * 26, "/wait"):
             pass
+
+
+@pytest.mark.parametrize("path", ["/", "//.", "/proc", "/proc/1/root", "/./sys/"])
+async def test_what_would_show_the_whole_host_is_not_mounted(place, path):
+    with pytest.raises(InvalidError) as caught:
+        await place.create("a", mounts=[Mount(source=path, target="/data")])
+    assert caught.value.details["field"] == "mounts.source"
+    assert "one by one" in caught.value.remedy
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/.", "/.cloche", "/.cloche/guest", "//.cloche/"])
