@@ -27,7 +27,6 @@ class PoolKey(msgspec.Struct, frozen=True, kw_only=True):
     hide: list[str]
     hostname: str | None
     disk_mib: int
-    policy: str = "none"
     contexts: list[WarmContext] = []
     user: str = ""
     workdir: str = ""

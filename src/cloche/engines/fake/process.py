@@ -16,7 +16,6 @@ from cloche.model.errors import InvalidError, WrongStateError
 from cloche.model.process import LimitName, ProcessInfo, ProcessSpec, Usage
 
 Command = Callable[["FakeProcess"], Awaitable[int]]
-TERM_GRACE_SECONDS = 2.0
 #: their default action is not to end the process
 HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
