@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cloche import Node, Sandbox
 from cloche.sdk import launch
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -38,6 +41,24 @@ def ask(home: Path, method: str, target: str, body: object = None) -> tuple[int,
         connection.close()
     is_json = answer.getheader("content-type") == "application/json"
     return answer.status, json.loads(data) if is_json and data else data
+
+
+@contextlib.contextmanager
+def namespace_home(place: Path, **settings: str) -> Iterator[Path]:
+    """`place` as CLOCHE_HOME of this process and its children, with the namespace engine and these CLOCHE_ settings.
+    Skips the tests where that engine cannot run."""
+    with pytest.MonkeyPatch.context() as patch:
+        variables = {"CLOCHE_HOME": str(place), "PYTHONPATH": str(SOURCE), "CLOCHE_ENGINE": "namespace", **settings}
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        try:
+            if "namespace" not in {found["name"] for found in Node().doctor()["engines"] if found["usable"]}:
+                pytest.skip("the namespace engine cannot run on this machine: see cloche doctor")
+            yield place
+            for info in Sandbox.list():
+                Sandbox.from_id(info.id).remove()
+        finally:
+            end_node(place)
 
 
 class _Connection(http.client.HTTPConnection):

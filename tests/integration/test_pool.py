@@ -12,7 +12,7 @@ import pytest
 from cloche import Node, NotFoundError, Sandbox
 from cloche.model.pool import PoolInfo
 from cloche.sdk.options import SandboxOptions
-from tests.integration.node_harness import SOURCE, end_node, node_pid, wait_for_exit
+from tests.integration.node_harness import end_node, namespace_home, node_pid, wait_for_exit
 
 SIZE = 2
 PATIENCE_SECONDS = 60.0
@@ -20,20 +20,8 @@ PATIENCE_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def pool_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    place = tmp_path_factory.mktemp("node") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLOCHE_HOME", str(place))
-        patch.setenv("PYTHONPATH", str(SOURCE))
-        patch.setenv("CLOCHE_ENGINE", "namespace")
-        patch.setenv("CLOCHE_POOL_SIZE", str(SIZE))
-        try:
-            if "namespace" not in {found["name"] for found in Node().doctor()["engines"] if found["usable"]}:
-                pytest.skip("the namespace engine cannot run on this machine: see cloche doctor")
-            yield place
-            for info in Sandbox.list():
-                Sandbox.from_id(info.id).remove()
-        finally:
-            end_node(place)
+    with namespace_home(tmp_path_factory.mktemp("node") / "home", CLOCHE_POOL_SIZE=str(SIZE)) as place:
+        yield place
 
 
 def until(holds: Callable[[], object]) -> None:
