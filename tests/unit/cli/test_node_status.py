@@ -1,4 +1,4 @@
-"""`cloche node status` of a node that accepts and says nothing, as one that a signal has stopped does."""
+"""`cloche node` with a node that accepts and says nothing, as one that a signal has stopped does."""
 
 import os
 import socket
@@ -21,9 +21,10 @@ def silent(tmp_path, monkeypatch):
         yield tmp_path
 
 
-def test_a_node_that_does_not_answer_is_named_with_what_ends_it(silent, monkeypatch):
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_a_node_that_does_not_answer_is_named_with_what_ends_it(silent, monkeypatch, command):
     whole = Node.health
     monkeypatch.setattr(Node, "health", lambda self: whole(self, timeout_seconds=0.01))
-    failed = CliRunner().invoke(node.command, ["status"]).exception
+    failed = CliRunner().invoke(node.command, [command]).exception
     assert isinstance(failed, TimedOutError)
     assert f"pid {os.getpid()}" in failed.message and f"kill -9 {os.getpid()}" in failed.remedy

@@ -58,6 +58,8 @@ def stop(stop_sandboxes: bool, as_json: bool) -> int:
     home = Path(os.path.abspath(default_home()))
     running = listens(home)
     if running:
+        # one that hangs would never hear of it
+        _health(home)
         Node(home).shutdown(stop_sandboxes=stop_sandboxes)
     if as_json:
         render.print_json({"was_running": running})
