@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COMMAND = Path(sys.executable).parent / "cloche"
 SDK = "SDK, node warm"
 CONTENT = "x" * 1024
+#: a sandbox that waits in a pool usually was not made just now: the node has ended what follows on making one
+SETTLED_SECONDS = 0.03
 
 
 def ours() -> list[Contestant]:
@@ -110,8 +112,10 @@ def _waiting(template: str, **warm: Any) -> Iterator[Callable[[Sandbox], None]]:
             if time.monotonic() > deadline:
                 raise Unavailable("the pool is not filled")
             time.sleep(0.01)
+        time.sleep(SETTLED_SECONDS)
 
-    node.templates.set(template, warm=1, **warm)
+    # another disk than the default: a create that names no template must not find what waits here
+    node.templates.set(template, warm=1, disk="1000m", **warm)
     try:
         settle(None)
         yield settle
