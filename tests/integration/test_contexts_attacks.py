@@ -85,12 +85,12 @@ FORGED = {
     "an end before the end": "say(frame(b'D', b'1 ok') * 1000)",
     "a status of its own": "say(frame(b'D', b'1 timeout')); say(frame(b'D', b'1 context_ended'))",
     "welcomes": "say(frame(b'R', b'9.9\\n\\0') * 1000)",
-    "a million syncs": "say(frame(b's') * 1_000_000)",
-    "a million interrupts ignored": "say(frame(b'i') * 1_000_000)",
-    "a million outputs": "say(frame(b'o', b'x') * 1_000_000)",
-    "a million outputs in turn": "say((frame(b'o', b'x') + frame(b'e', b'y')) * 500_000)",
-    "a million results": "say(frame(b'd', fields(b'{}', b'', b'a/b', b'x')) * 1_000_000)",
-    "a million errors": "say(frame(b'x', fields(b'E', b'm', b't')) * 1_000_000)",
+    "a flood of syncs": "say(frame(b's') * 300_000)",
+    "a flood of interrupts ignored": "say(frame(b'i') * 300_000)",
+    "a flood of outputs": "say(frame(b'o', b'x') * 300_000)",
+    "a flood of outputs in turn": "say((frame(b'o', b'x') + frame(b'e', b'y')) * 150_000)",
+    "a flood of results": "say(frame(b'd', fields(b'{}', b'', b'a/b', b'x')) * 300_000)",
+    "a flood of errors": "say(frame(b'x', fields(b'E', b'm', b't')) * 300_000)",
     "frames that never end": "one = frame(b'o', b'x' * 4000) * 50\nwhile True: say(one)",
     "results that never end": "one = frame(b'd', fields(b'{}', b'', b'text/plain', b'x' * 100_000))\nwhile True: say(one)",
     "deep JSON": "say(frame(b'v', fields(b'[' * 100_000, b'', b'application/json', b'[' * 10_000_000)))",
@@ -107,7 +107,7 @@ FORGED = {
     "noise in frames": "while True: say(frame(b'oedvx'[os.urandom(1)[0] % 5:][:1], os.urandom(1000)))",
     "answers to itself": "os.write(3, b'x')",
     "the guest's own words": "import fcntl\nfcntl.fcntl(3, 1031, 4096); os.close(3)",
-    "pipes that are made small": "import fcntl\n[fcntl.fcntl(fd, 1031, 4096) for fd in (1, 2, 4)]\nprint('x' * 1_000_000)",
+    "pipes that are made small": "import fcntl\n[fcntl.fcntl(fd, 1031, 4096) for fd in (1, 2, 4)]\nprint('x' * 300_000)",
 }
 
 
@@ -115,7 +115,7 @@ FORGED = {
 def test_forged_frames_cost_their_own_context_at_most(
     attacked: Sandbox, hostile: Context, victim: Context, what: str
 ) -> None:
-    done = hostile.run(FORGE + FORGED[what], timeout_seconds=15 if "million" in what else 3, max_output_bytes=1 << 20)
+    done = hostile.run(FORGE + FORGED[what], timeout_seconds=15 if "flood" in what else 3, max_output_bytes=1 << 20)
     assert done.status in ("ok", "error", "timeout", "context_ended")
     hostile.restart()
     assert hostile.run("6 * 7").text == "42"

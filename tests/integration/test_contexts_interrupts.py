@@ -12,7 +12,7 @@ from tests.integration.guest_harness import BINARY, Guest, guest, has
 
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="the guest is not built")
 needs_node = pytest.mark.skipif(not has("node"), reason="no node in /usr/bin")
-ROUNDS = 50
+ROUNDS = 15
 
 
 @pytest.fixture(scope="module")

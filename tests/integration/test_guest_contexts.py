@@ -1,4 +1,6 @@
-"""Code contexts of a real guest with real interpreters: what they answer, and what hostile code cannot do to them."""
+"""Code contexts of a real guest with real interpreters: what they answer, and what hostile code cannot do to them.
+
+Longer than other files: nearly every test is one piece of code and what is told of it, on the same guest."""
 
 from __future__ import annotations
 
