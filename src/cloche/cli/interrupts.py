@@ -52,8 +52,10 @@ class Watch:
         self._open = False
         self._waiting: list[int] = []
         self._raised: int | None = None
+        self.noted = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
+        self.noted += 1
         if self._open or self._waiting:
             self._raised = number
             self._alarm(AGAIN_SECONDS)
@@ -91,7 +93,7 @@ def watched() -> Iterator[Watch]:
     caught = frozenset(int(number) for number in before)
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, watch.again)
     try:
-        with nudged(caught):
+        with nudged(caught, lambda: watch.noted):
             yield watch
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

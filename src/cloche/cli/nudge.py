@@ -10,33 +10,40 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: what interrupts the call; its handler does nothing by itself
-NUDGE = signal.SIGALRM
+#: what interrupts the call; ignored by programs that do not ask for it
+NUDGE = signal.SIGURG
 PAUSES_SECONDS = (0.02, 0.1, 0.5)
 
 
 @contextmanager
-def nudged(numbers: frozenset[int]) -> Iterator[None]:
-    """While this is held, no system call of this thread outlives one of these signals. NUDGE must have a handler."""
+def nudged(numbers: frozenset[int], handled: Callable[[], int]) -> Iterator[None]:
+    """While this is held, no system call of this thread outlives one of these signals. `handled` counts the signals
+    that Python's half has seen: one that it sees by itself, as nearly all, is not followed by a nudge."""
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
+    handler = signal.signal(NUDGE, lambda number, frame: None)
     before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    arguments = (readable, numbers, threading.get_ident())
+    arguments = (readable, numbers, handled, threading.get_ident())
     threading.Thread(target=_interrupt, args=arguments, daemon=True, name="cloche-nudge").start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         os.close(writable)
+        signal.signal(NUDGE, handler)
 
 
-def _interrupt(readable: int, numbers: frozenset[int], waiting: int) -> None:
+def _interrupt(readable: int, numbers: frozenset[int], handled: Callable[[], int], waiting: int) -> None:
+    seen = handled()
     # the bytes are the numbers of the signals
     while came := os.read(readable, 64):
         for pause in PAUSES_SECONDS if numbers.intersection(came) else ():
             time.sleep(pause)
+            if handled() != seen:
+                break
             signal.pthread_kill(waiting, NUDGE)
+        seen = handled()
     os.close(readable)

@@ -8,7 +8,7 @@ import sys
 #: stands for the race: the handler's C half has run, and the call begins before the other half does
 PROGRAM = """
 import os, signal, sys
-from cloche.cli import nudge
+from cloche.cli.nudge import NUDGE
 from cloche.cli.interrupts import Ended, watched
 
 def wait():
@@ -25,7 +25,7 @@ def again(number, frame):
 readable, writable = os.pipe()
 late = []
 with watched() as watch:
-    signal.signal(signal.SIGALRM, again)
+    signal.signal(NUDGE, again)
     try:
         watch.interruptible(wait)
     except Ended as ended:
@@ -36,3 +36,26 @@ with watched() as watch:
 def test_a_wait_that_began_after_the_signal_is_interrupted() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("ended 15\n", 0), done.stderr
+
+
+SEEN = """
+import os, signal
+from cloche.cli import nudge
+from cloche.cli.interrupts import Ended, watched
+
+nudges = []
+with watched() as watch:
+    signal.signal(nudge.NUDGE, lambda number, frame: nudges.append(number))
+    readable, writable = os.pipe()
+    try:
+        watch.interruptible(lambda: (os.kill(os.getpid(), signal.SIGTERM), os.read(readable, 1)))
+    except Ended as ended:
+        print("ended", ended.number)
+    nudge.time.sleep(2 * nudge.PAUSES_SECONDS[0])
+print(nudges)
+"""
+
+
+def test_a_signal_that_is_seen_is_not_followed_by_another() -> None:
+    done = subprocess.run([sys.executable, "-c", SEEN], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("ended 15\n[]\n", 0), done.stderr
