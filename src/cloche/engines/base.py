@@ -7,11 +7,13 @@ store *before* `create` is called (`plan`), so whatever crashes, `remove` finds 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from cloche.channel.base import Channel
+from cloche.model.errors import UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import Isolation, SandboxSpec
 
@@ -36,6 +38,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     survives_node: bool = False
     limits_enforced: frozenset[str] = frozenset()
     """Of "memory", "cpus", "pids", "disk", "open_files"."""
+    emulated: bool = False
+    """It works by emulating a processor, ten to twenty times slower: used when asked for by name, never by "auto"."""
     late_limits: bool = False
     """`fixed_limits` and `set_limits` are there: limits of a box that runs can be changed."""
 
@@ -86,6 +90,22 @@ class BoxUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Of the sandbox, without the guest."""
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a set-up. `done` and `total` count `unit`s of this step; 0 where nobody can tell."""
+
+    step: str
+    summary: str
+    done: int = 0
+    total: int = 0
+    unit: Literal["bytes", "files", "steps"] = "steps"
+
+
+Report = Callable[[Progress], None]
+Manifest = dict[str, Any]
+"""What an engine wrote down of a capture: sizes, checksums, what a machine must have to restore it. Its own JSON, but
+for `size_bytes`."""
+
+
 class Engine(Protocol):
     name: str
 
@@ -132,6 +152,25 @@ class Engine(Protocol):
 
     async def resume(self, box: Box) -> None: ...
 
+    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+        """Write the memory and the disk of a box that runs or is paused, all of one moment, into `directory`: private,
+        empty, on the data directory's disk. With `resume` it then goes on as it was; without it stays as it is, to be
+        stopped. Only where `capabilities.memory_snapshot`. Raises UnavailableError, EngineError, NoSpaceError; then
+        the box goes on, and what is in `directory` is worth nothing."""
+
+    async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
+        """Like `create`, from a capture, which stays as it is. `forked`: another box than the one captured, or one
+        beside it; its guest is told before any user code runs. Raises UnavailableError, saying why, when this machine
+        cannot run it, EngineError for a capture that is damaged."""
+
+    async def verify(self, directory: str, manifest: Manifest) -> None:
+        """Read a capture whole. Raises EngineError (what is damaged) and UnavailableError (what differs here)."""
+
+    async def setup(self, options: dict[str, str], report: Report) -> None:
+        """Fetch and build what this engine needs beside Cloche itself; what is there already is kept, what was begun
+        goes on. Raises InvalidError for unknown options, UnavailableError, NoSpaceError; UnavailableError as well
+        where there is nothing to set up."""
+
     async def usage(self, box: Box) -> BoxUsage: ...
 
     async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
@@ -143,3 +182,32 @@ class Engine(Protocol):
 
     async def sweep(self, known: frozenset[str]) -> list[str]:
         """Remove what belongs to this data directory and to no sandbox in `known`; says what it removed."""
+
+
+class WithoutCaptures:
+    """For engines that cannot take the memory of a box."""
+
+    name: str
+
+    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+        raise self._no_captures()
+
+    async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
+        raise self._no_captures()
+
+    async def verify(self, directory: str, manifest: Manifest) -> None:
+        raise self._no_captures()
+
+    def _no_captures(self) -> UnavailableError:
+        return UnavailableError(
+            f"engine {self.name!r} cannot capture the memory of a sandbox", remedy="--engine vm", engine=self.name
+        )
+
+
+class WithoutSetup:
+    """For engines that need nothing beside Cloche itself."""
+
+    name: str
+
+    async def setup(self, options: dict[str, str], report: Report) -> None:
+        raise UnavailableError(f"engine {self.name!r} needs no set-up", remedy="cloche doctor", engine=self.name)

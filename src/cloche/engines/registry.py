@@ -33,6 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     isolation: Isolation
+    emulated: bool = False
     checks: list[Check] = []
 
     def missing(self) -> list[Check]:
@@ -66,22 +67,24 @@ def build(name: str, home: Path) -> Engine:
 
 async def survey(engines: Iterable[Engine]) -> list[Candidate]:
     """Ask every engine what it is and what it lacks."""
-    return [
-        Candidate(name=engine.name, isolation=(await engine.capabilities()).isolation, checks=await engine.check())
-        for engine in engines
-    ]
+    return [await _candidate(engine) for engine in engines]
+
+
+async def _candidate(engine: Engine) -> Candidate:
+    can = await engine.capabilities()
+    return Candidate(name=engine.name, isolation=can.isolation, emulated=can.emulated, checks=await engine.check())
 
 
 def choose(engines: Sequence[Candidate], engine: str = AUTO, isolation: Isolation | None = None) -> str:
     """The name of the engine to use. `isolation` is met exactly: neither less nor, unasked, more.
 
-    "auto" is the strongest engine that is usable, and never one that isolates nothing. Raises UnavailableError with
-    the remedy of what is missing; nothing falls back.
+    "auto" is the strongest engine that is usable, and never one that isolates nothing or emulates a processor. Raises
+    UnavailableError with the remedy of what is missing; nothing falls back.
     """
     if engine != AUTO:
         return _named(engines, engine, isolation)
     wanted = [each for each in _strongest_first(engines) if isolation in (None, each.isolation)]
-    usable = [each for each in wanted if not each.missing()]
+    usable = [each for each in wanted if not each.missing() and not each.emulated]
     if not usable:
         raise _none_usable(wanted, isolation)
     return usable[0].name
@@ -114,6 +117,10 @@ def _none_usable(wanted: Sequence[Candidate], isolation: Isolation | None) -> Un
     if not wanted:
         message = f"no engine that is installed gives {level}"
         return UnavailableError(message, remedy="cloche doctor", isolation=isolation)
+    emulated = next((each.name for each in wanted if each.emulated and not each.missing()), None)
+    if emulated:
+        message = f"engine {emulated!r} gives {level} here only by emulating a processor, ten to twenty times slower"
+        return UnavailableError(message, remedy=f"--engine {emulated}", isolation=isolation)
     reasons = [(each.name, check) for each in wanted for check in each.missing()]
     because = "; ".join(f"{name}: {check.summary}" for name, check in reasons)
     remedy = next((check.remedy for _, check in reasons if check.remedy), "cloche doctor")

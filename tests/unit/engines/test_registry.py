@@ -17,6 +17,7 @@ FAKE = Candidate(name="fake", isolation="none")
 NAMESPACE = Candidate(name="namespace", isolation="namespace", checks=[WISH])
 DOCKER = Candidate(name="docker", isolation="container")
 VM = Candidate(name="vm", isolation="vm")
+EMULATED_VM = Candidate(name="vm", isolation="vm", emulated=True)
 BROKEN_VM = Candidate(name="vm", isolation="vm", checks=[LACKS])
 
 
@@ -79,3 +80,11 @@ def test_engines_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         registry.load("broken")
     with pytest.raises(UnavailableError):
         registry.load("nothing")
+
+
+def test_an_emulated_processor_is_used_only_by_name() -> None:
+    assert choose([NAMESPACE, EMULATED_VM]) == "namespace"
+    assert choose([NAMESPACE, EMULATED_VM], "vm") == "vm"
+    with pytest.raises(UnavailableError) as caught:
+        choose([NAMESPACE, EMULATED_VM], isolation="vm")
+    assert caught.value.remedy == "--engine vm"

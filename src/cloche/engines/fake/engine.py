@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
+from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, WithoutCaptures, WithoutSetup
 from cloche.engines.fake.box import KILLED, MACHINES, FakeBox, machine
 from cloche.engines.fake.filesystem import Filesystem
 from cloche.engines.fake.streams import MemoryChannel
@@ -28,7 +28,7 @@ ENFORCED = frozenset({"pids", "disk"})
 GONE = BoxStatus(status="gone")
 
 
-class FakeEngine:
+class FakeEngine(WithoutCaptures, WithoutSetup):
     """`fail_next(stage, error)` makes the next call of that name fail; "create:half" and "start:half" fail with the
     box half made."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cloche.channel.base import Channel
 from cloche.channel.unix import UnixChannel
-from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check
+from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, WithoutCaptures, WithoutSetup
 from cloche.engines.namespace import cgroups, checks, facts, plan, supervisor
 from cloche.engines.namespace.standby import Standby
 from cloche.engines.namespace.usage import Looks
@@ -24,7 +24,7 @@ from cloche.model.sandbox import SandboxSpec
 _LEFT = ("supervisor.json", "launcher.log")
 
 
-class NamespaceEngine:
+class NamespaceEngine(WithoutCaptures, WithoutSetup):
     """One per data directory (`home`). See engines.base.Engine for what each method promises."""
 
     name = "namespace"
