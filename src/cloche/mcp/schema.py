@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cloche.model.errors import InvalidError
+from cloche.sdk.options import wrong_field
 
 T = TypeVar("T", bound=msgspec.Struct)
 #: what OMCP's own callers and careless ones say instead of `sandbox_id`
@@ -37,9 +38,8 @@ def read(given: dict[str, Any], kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         reason = str(error)
         names = ", ".join(kind.__struct_fields__)
-        field = reason.rpartition("$.")[2].rstrip("`") if "$." in reason else None
         raise InvalidError(
-            f"wrong arguments: {reason[:500]}", remedy=f"the arguments are {names}", field=field
+            f"wrong arguments: {reason[:500]}", remedy=f"the arguments are {names}", field=wrong_field(error)
         ) from error
 
 

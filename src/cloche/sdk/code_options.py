@@ -9,6 +9,7 @@ import msgspec
 
 from cloche.model.code import LANGUAGES, CodeSpec, ContextSpec, Language, OnDisconnect
 from cloche.model.errors import InvalidError
+from cloche.sdk.options import refuse_unknown, wrong_field
 
 
 class HasId(Protocol):
@@ -36,7 +37,7 @@ class ContextOptions(TypedDict, total=False):
 
 def code_body(code: str, options: CodeOptions) -> dict[str, Any]:
     """Raises InvalidError naming the field that is wrong, TypeError for an option that does not exist."""
-    _refuse_unknown(options, CodeOptions.__annotations__, "run_code")
+    refuse_unknown(options, CodeOptions.__annotations__, "run_code")
     given: dict[str, Any] = {"on_disconnect": "interrupt", **options, "code": code}
     context = given.pop("context", None)
     given["context_id"] = context if context is None or isinstance(context, str) else context.id
@@ -45,7 +46,7 @@ def code_body(code: str, options: CodeOptions) -> dict[str, Any]:
 
 def context_body(options: ContextOptions) -> dict[str, Any]:
     """Raises InvalidError naming the field that is wrong, TypeError for an option that does not exist."""
-    _refuse_unknown(options, ContextOptions.__annotations__, "contexts.create")
+    refuse_unknown(options, ContextOptions.__annotations__, "contexts.create")
     return _checked({**options, "env": dict(options.get("env") or {})}, ContextSpec)
 
 
@@ -54,15 +55,9 @@ def _checked(given: dict[str, Any], kind: type[CodeSpec] | type[ContextSpec]) ->
     try:
         msgspec.convert(given, kind).check()
     except msgspec.ValidationError as error:
-        field = str(error).rpartition("$.")[2].rstrip("`") or None
+        field = wrong_field(error)
         remedy = f"one of: {', '.join(LANGUAGES)}" if field == "language" else None
         raise InvalidError(str(error), field=field, remedy=remedy) from error
     except UnicodeEncodeError as error:
         raise InvalidError(f"a string that stands for no bytes: {error.reason}", field="code") from error
     return {name: value for name, value in given.items() if value not in (None, {})}
-
-
-def _refuse_unknown(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(f"{function}() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")

@@ -62,7 +62,7 @@ _WORDS = 'exec("ls", "-l"); a list: exec(*words); a line for the shell: exec("sh
 
 def sandbox_spec(image: str, options: SandboxOptions) -> SandboxSpec:
     """Raises InvalidError naming the field that is wrong, TypeError for an option that does not exist."""
-    _refuse_unknown(options, SandboxOptions.__annotations__, "Sandbox.create")
+    refuse_unknown(options, SandboxOptions.__annotations__, "Sandbox.create")
     given: Mapping[str, Any] = options
     spec = SandboxSpec(
         image=image,
@@ -82,7 +82,7 @@ def process_spec(
     argv: Sequence[str], options: ProcessOptions, *, stdin: bool = False, pty: PtySize | None = None
 ) -> ProcessSpec:
     """Raises InvalidError naming the field that is wrong, TypeError for an option that does not exist."""
-    _refuse_unknown(options, ProcessOptions.__annotations__, "exec")
+    refuse_unknown(options, ProcessOptions.__annotations__, "exec")
     if not all(isinstance(word, str) for word in argv):
         raise InvalidError("a command is given word by word, each a string", field="argv", remedy=_WORDS)
     given: dict[str, Any] = {**options, "env": dict(options.get("env") or {})}
@@ -136,6 +136,19 @@ def labels_query(labels: Mapping[str, str | None] | None) -> list[str]:
     return [key if value is None else f"{key}={value}" for key, value in (labels or {}).items()]
 
 
+def refuse_unknown(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
+    """Raises TypeError, with all that `function` knows, for an option that does not exist."""
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(f"{function}() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+
+
+def wrong_field(error: msgspec.ValidationError) -> str | None:
+    """The path of the field that is wrong: "limits.cpus"; None: the value as a whole."""
+    _, found, path = str(error).rpartition("$.")
+    return path.rstrip("`") or None if found else None
+
+
 def _three(text: str) -> tuple[str, str, str]:
     parts = text.split(":")
     if len(parts) != 3:
@@ -155,11 +168,5 @@ def _check(spec: SandboxSpec | ProcessSpec) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(spec), type(spec))
     except msgspec.ValidationError as error:
-        raise InvalidError(str(error), field=str(error).rpartition("$.")[2].rstrip("`") or None) from error
+        raise InvalidError(str(error), field=wrong_field(error)) from error
     spec.check()
-
-
-def _refuse_unknown(options: Mapping[str, Any], known: Mapping[str, Any], function: str) -> None:
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(f"{function}() has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
