@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloche.engines.bench import Bench
-from cloche.engines.namespace import supervisor
+from cloche.engines.launched import supervisor
 from cloche.guest_api.frames import EXITED, STDOUT
 from cloche.model.errors import ClocheError, SandboxDeadError
 from cloche.model.limits import Limits

@@ -47,7 +47,7 @@ def test_the_user_is_an_ordinary_one(user: OrdinaryUser) -> None:
     code = "\n".join(
         [
             "import os",
-            "from cloche.engines.namespace.facts import gather",
+            "from cloche.engines.launched.facts import gather",
             "print(os.getuid(), os.getgroups(), gather().id_mode)",
         ]
     )

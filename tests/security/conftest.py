@@ -60,7 +60,7 @@ def run(mode: str) -> str:
 
 
 def _as_me(mode: str) -> str:
-    from cloche.engines.namespace.facts import gather
+    from cloche.engines.launched.facts import gather
 
     own = gather().id_mode
     if mode != own:

@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 
 from cloche.engines.base import Box, Check
-from cloche.engines.namespace import plan, supervisor
-from cloche.engines.namespace.facts import Facts
+from cloche.engines.launched import cgroups, ids, supervisor
+from cloche.engines.launched.engine import PROBE_PREFIX
+from cloche.engines.launched.facts import Facts
+from cloche.engines.namespace import plan
 from cloche.model.errors import ClocheError, NeedsSubuidError
 from cloche.model.sandbox import SandboxSpec
-
-PROBE_PREFIX = "probe-"
 
 
 async def run(facts: Facts, home: Path) -> list[Check]:
@@ -54,7 +54,7 @@ async def _try_box(facts: Facts, home: Path) -> int:
     try:
         spec = SandboxSpec()
         # without cgroups: a probe must leave nothing when it is killed, and directories are the easiest to sweep
-        state = {"version": plan.STATE_VERSION, "ids": plan.ids(facts)}
+        state = {"version": plan.STATE_VERSION, "ids": ids.ids(facts)}
         box = Box(sandbox_id="sb_probe", spec=spec, run_dir=directory, state_dir=directory, engine_state=state)
         ready = await supervisor.launch(facts.launcher, plan.launcher_plan(facts, box))
         with contextlib.suppress(ClocheError):
@@ -84,7 +84,7 @@ def _groups(facts: Facts) -> Check:
         return Check(
             id="namespace.cgroups", status="degraded",
             summary="no cgroup may be made: memory and cpu limits cannot be enforced, and pause is not possible",
-            remedy=plan.DELEGATE_REMEDY,
+            remedy=cgroups.DELEGATE_REMEDY,
         )  # fmt: skip
     held = ", ".join(sorted(plan.enforced_limits(facts)))
     return Check(

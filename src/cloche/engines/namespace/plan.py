@@ -3,7 +3,6 @@ agree field by field on guest/internal/box/plan.go."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import posixpath
 from typing import Any
@@ -11,17 +10,14 @@ from typing import Any
 import msgspec
 
 from cloche.engines.base import Box
-from cloche.engines.namespace import cgroups
-from cloche.engines.namespace.facts import Facts
+from cloche.engines.launched import cgroups, ids
+from cloche.engines.launched.facts import Facts
 from cloche.images import host
-from cloche.model.errors import InvalidError, LimitUnenforceableError, NeedsSubuidError, UnavailableError
+from cloche.model.errors import InvalidError, NeedsSubuidError, UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import Mount, SandboxSpec
 
 STATE_VERSION = 1
-#: host ids that distributions leave free (systemd's UIDS-GIDS: 0x70000000 and above are nobody's)
-RANGE_FIRST, RANGE_SIZE, RANGE_SLOTS = 0x70000000, 65536, 4095
-DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes cloche …)"
 INODES_PER_MIB, MIN_INODES = 256, 16384
 #: what the launcher adds for the guest itself (limitProcesses in guest/internal/box/init.go)
 PIDS_HEADROOM = 256
@@ -66,9 +62,9 @@ def engine_state(facts: Facts, home_tag: str, sandbox_id: str, spec: SandboxSpec
     LimitUnenforceableError."""
     limits = spec.limits.resolved()
     check_spec(facts, spec)
-    refuse_unenforceable(spec, enforced_limits(facts))
+    cgroups.refuse_unenforceable(spec, enforced_limits(facts))
     groups = cgroups.groups(facts.cgroups, home_tag, sandbox_id, limits) if facts.cgroups else {}
-    return {"version": STATE_VERSION, "ids": ids(facts), **groups}
+    return {"version": STATE_VERSION, "ids": ids.ids(facts), **groups}
 
 
 def check_spec(facts: Facts, spec: SandboxSpec) -> None:
@@ -108,34 +104,6 @@ def fixed_limits(facts: Facts, old: ResolvedLimits, new: ResolvedLimits) -> list
     if old.disk_mib != new.disk_mib:
         fixed.append("disk")
     return [*fixed, "pids"] if new.pids > old.pids + PIDS_HEADROOM else fixed
-
-
-def refuse_unenforceable(spec: SandboxSpec, enforced: frozenset[str]) -> None:
-    missing = sorted(spec.limits.asked() - enforced)
-    if missing:
-        raise LimitUnenforceableError(
-            f"the limit on {' and '.join(missing)} cannot be enforced here: this user may not make cgroups",
-            remedy=f"leave the limit out, or {DELEGATE_REMEDY}",
-            limits=missing,
-        )
-
-
-def ids(facts: Facts) -> dict[str, Any]:
-    """The launcher's IDs. In mode "one" user code has the caller's own id; in the others root inside is an id that is
-    nobody on the host (root) or the caller (newuidmap), and user code one that nobody has."""
-    mode = facts.id_mode
-    if mode == "range":
-        return {"mode": "range", "uid": 0, "gid": 0, "lock": "/run/cloche-ids.lock", "first": RANGE_FIRST,
-                "size": RANGE_SIZE, "slots": RANGE_SLOTS}  # fmt: skip
-    if mode == "one" or facts.subids is None:
-        return {"mode": "one", "uid": host.USER_ID, "gid": host.USER_ID, "uid_map": [[host.USER_ID, facts.uid, 1]],
-                "gid_map": [[host.USER_ID, facts.gid, 1]]}  # fmt: skip
-    sub = facts.subids
-    return {
-        "mode": "helper", "uid": 0, "gid": 0, "newuidmap": sub.newuidmap, "newgidmap": sub.newgidmap,
-        "uid_map": [[0, facts.uid, 1], [1, sub.uid_first, sub.count]],
-        "gid_map": [[0, facts.gid, 1], [1, sub.gid_first, sub.count]],
-    }  # fmt: skip
 
 
 def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any]:
@@ -195,8 +163,3 @@ def landlock(root: host.RootFilesystem, spec: SandboxSpec) -> dict[str, list[str
     top = {entry.path for entry in root.entries if entry.kind == "dir" and entry.path.count("/") == 1}
     written = [*sorted(top - read_only), "/dev/shm", *sorted(m.target for m in spec.mounts if m.mode == "rw")]  # noqa: S108
     return {"read": ["/"], "write": written, "device": ["/dev"], "change": ["/proc"]}
-
-
-def home_tag(home: str) -> str:
-    """Names the data directory in cgroup paths."""
-    return hashlib.sha256(home.encode()).hexdigest()[:10]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from cloche.engines.base import Box
+from cloche.engines.launched import cgroups, ids
+from cloche.engines.launched.cgroups import Layout
+from cloche.engines.launched.facts import Facts, SubIds
 from cloche.engines.namespace import plan
-from cloche.engines.namespace.cgroups import Layout
-from cloche.engines.namespace.facts import Facts, SubIds
 from cloche.images.host import HostSurvey
 from cloche.model.errors import InvalidError, LimitUnenforceableError, NeedsSubuidError, UnavailableError
 from cloche.model.limits import Limits
@@ -34,18 +35,18 @@ def made(facts: Facts, spec: SandboxSpec, **fields: Any) -> dict[str, Any]:
 
 
 def test_ids_of_each_mode() -> None:
-    assert plan.ids(ONE) == {
+    assert ids.ids(ONE) == {
         "mode": "one",
         "uid": 1000,
         "gid": 1000,
         "uid_map": [[1000, 1001, 1]],
         "gid_map": [[1000, 1002, 1]],
     }
-    helper = plan.ids(HELPER)
+    helper = ids.ids(HELPER)
     assert helper["uid_map"] == [[0, 1001, 1], [1, 100000, 65536]]
     assert helper["gid_map"] == [[0, 1002, 1], [1, 200000, 65536]]
-    root = plan.ids(ROOT)
-    assert (root["mode"], root["first"], root["size"]) == ("range", plan.RANGE_FIRST, plan.RANGE_SIZE)
+    root = ids.ids(ROOT)
+    assert (root["mode"], root["first"], root["size"]) == ("range", ids.RANGE_FIRST, ids.RANGE_SIZE)
     # the highest id of the last slot is one that the kernel has and that means "nobody" to no program
     assert root["first"] + root["slots"] * root["size"] < 2**31
 
@@ -54,8 +55,8 @@ def test_user_code_never_has_an_id_of_the_host_but_in_one_mode() -> None:
     def host_id(rows: list[list[int]], inside: int) -> int:
         return next(host + inside - first for first, host, count in rows if first <= inside < first + count)
 
-    assert host_id(plan.ids(ONE)["uid_map"], 1000) == 1001
-    assert host_id(plan.ids(HELPER)["uid_map"], 1000) == 100999
+    assert host_id(ids.ids(ONE)["uid_map"], 1000) == 1001
+    assert host_id(ids.ids(HELPER)["uid_map"], 1000) == 100999
 
 
 def test_the_guest_has_capabilities_only_where_it_needs_them() -> None:
@@ -180,8 +181,8 @@ def test_the_plan_is_json_and_fits_the_launchers_fields() -> None:
 
 
 def test_data_directories_have_different_tags() -> None:
-    assert plan.home_tag("/a") != plan.home_tag("/b")
-    assert plan.home_tag("/a") == plan.home_tag("/a")
+    assert cgroups.home_tag("/a") != cgroups.home_tag("/b")
+    assert cgroups.home_tag("/a") == cgroups.home_tag("/a")
 
 
 def test_what_is_fixed_once_a_box_is_made() -> None:

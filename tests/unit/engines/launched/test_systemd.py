@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cloche.engines.namespace import systemd
+from cloche.engines.launched import systemd
 
 CONFIG = """<busconfig><type>session</type><listen>unix:path={place}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import time
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloche.model.errors import LimitUnenforceableError
 from cloche.model.limits import ResolvedLimits
+from cloche.model.sandbox import SandboxSpec
 
+DELEGATE_REMEDY = "run Cloche as root or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes cloche …)"
 CPU_PERIOD_MICROSECONDS = 100_000
 #: the guest's own threads, counted by the same controller as user code
 GUEST_PIDS = 64
@@ -38,6 +42,21 @@ class Layout:
     @property
     def can_freeze(self) -> bool:
         return self.version == 2 or "freezer" in self.parents
+
+
+def home_tag(home: str) -> str:
+    """Names the data directory in cgroup paths."""
+    return hashlib.sha256(home.encode()).hexdigest()[:10]
+
+
+def refuse_unenforceable(spec: SandboxSpec, enforced: frozenset[str]) -> None:
+    missing = sorted(spec.limits.asked() - enforced)
+    if missing:
+        raise LimitUnenforceableError(
+            f"the limit on {' and '.join(missing)} cannot be enforced here: this user may not make cgroups",
+            remedy=f"leave the limit out, or {DELEGATE_REMEDY}",
+            limits=missing,
+        )
 
 
 def find() -> Layout | None:

@@ -10,7 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from cloche.engines.namespace import supervisor
+from cloche.engines.launched import supervisor
 from cloche.model.errors import ClocheError
 
 #: without a new sandbox for so long, the memory is worth more than the milliseconds

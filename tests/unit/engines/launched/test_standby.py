@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engines.namespace import standby, supervisor
-from cloche.engines.namespace.standby import Standby
+from cloche.engines.launched import standby, supervisor
+from cloche.engines.launched.standby import Standby
 
 READY = """read -r plan; echo '{"ok": true}'"""
 FAILED = """read -r plan; echo '{"failure": {"stage": "overlay", "message": "no", "errno": 5}}'"""

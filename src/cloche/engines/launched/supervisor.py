@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from cloche.channel.unix import UnixChannel, address_of
-from cloche.engines.namespace import stages
+from cloche.engines.launched import stages
 from cloche.model.errors import EngineError
 
 READY_TIMEOUT_SECONDS = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engines.namespace import supervisor
+from cloche.engines.launched import supervisor
 from cloche.model.errors import EngineError
 
 

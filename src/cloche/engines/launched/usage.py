@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cloche.engines.base import Box, BoxUsage
-from cloche.engines.namespace import cgroups, supervisor
+from cloche.engines.launched import cgroups, supervisor
 
 QUESTION = b'{"op":"status"}\n'
 ANSWER_SECONDS = 0.25

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cloche.engines.base import Box, BoxUsage
-from cloche.engines.namespace import usage
+from cloche.engines.launched import usage
 from cloche.model.sandbox import SandboxSpec
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engines.namespace.facts import Facts, SubIds, parse_subids
+from cloche.engines.launched.facts import Facts, SubIds, parse_subids
 from cloche.images.host import HostSurvey
 
 FACTS = Facts(uid=1000, gid=1000, subids=None, cgroups=None, host=HostSurvey(), launcher=Path("/l"), guest=Path("/g"))

@@ -1,4 +1,4 @@
-"""What this machine lets the namespace engine do, looked up once per node."""
+"""What this machine lets engines do that stand on the launcher, looked up once per node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloche.engines.namespace import cgroups, systemd
+from cloche.engines.launched import cgroups, systemd
 from cloche.images.host import HostSurvey, survey
 
 SUBIDS_WANTED = 65536

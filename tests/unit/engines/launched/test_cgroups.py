@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engines.namespace import cgroups
-from cloche.engines.namespace.cgroups import Layout, parse_mounts, parse_own
+from cloche.engines.launched import cgroups
+from cloche.engines.launched.cgroups import Layout, parse_mounts, parse_own
 from cloche.model.limits import Limits
 
 LIMITS = Limits(memory_mib=64, cpus=0.5, pids=16).resolved()
