@@ -44,12 +44,9 @@ async def stream(
 
 async def _lines(transport: AsyncTransport, query: Mapping[str, Any]) -> AsyncIterator[Event]:
     reply = await transport.open("GET", PATH, query=query)
-    buffer = b""
     try:
-        async for chunk in reply.chunks():
-            *whole, buffer = (buffer + chunk).split(b"\n")
-            for line in whole:
-                if b'"keepalive"' not in line[:16]:
-                    yield wire.decode(line, Event)
+        async for line in reply.lines():
+            if b'"keepalive"' not in line[:16]:
+                yield wire.decode(line, Event)
     finally:
         await reply.aclose()

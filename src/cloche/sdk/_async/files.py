@@ -185,10 +185,9 @@ class AsyncFiles:
             await reply.aclose()
 
     async def _lines(self, rest: str, query: wire.Query) -> AsyncIterator[bytes]:
-        buffer = b""
-        async for chunk in self._stream(rest, query):
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
+        reply = await self._transport.open("GET", self._path + rest, query=query)
+        try:
+            async for line in reply.lines():
                 yield line
-        if buffer:
-            raise wire.ConnectionLostError("the list of files ends inside a line")
+        finally:
+            await reply.aclose()

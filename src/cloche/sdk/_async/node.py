@@ -69,12 +69,9 @@ class AsyncNode:
         reply = await self.transport.open(
             "GET", "/v1/node/logs", query={"lines": lines, "follow": follow}, seconds=86400.0 if follow else 60.0
         )
-        buffer = b""
         try:
-            async for chunk in reply.chunks():
-                *whole, buffer = (buffer + chunk).split(b"\n")
-                for line in whole:
-                    yield line + b"\n"
+            async for line in reply.lines():
+                yield line + b"\n"
         finally:
             await reply.aclose()
 

@@ -54,6 +54,17 @@ class AsyncReply:
             elif not await self._more():
                 return
 
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The body as it comes, line by line and without the newlines. Raises what `chunks` raises, and
+        ConnectionLostError when it ends inside a line."""
+        begun = b""
+        async for chunk in self.chunks():
+            *whole, begun = (begun + chunk).split(b"\n")
+            for line in whole:
+                yield line
+        if begun:
+            raise _lost("it ends inside a line")
+
     async def read(self) -> bytes:
         """The whole body, and the end of this reply."""
         try:

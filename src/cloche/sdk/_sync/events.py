@@ -46,12 +46,9 @@ def stream(
 
 def _lines(transport: Transport, query: Mapping[str, Any]) -> Iterator[Event]:
     reply = transport.open("GET", PATH, query=query)
-    buffer = b""
     try:
-        for chunk in reply.chunks():
-            *whole, buffer = (buffer + chunk).split(b"\n")
-            for line in whole:
-                if b'"keepalive"' not in line[:16]:
-                    yield wire.decode(line, Event)
+        for line in reply.lines():
+            if b'"keepalive"' not in line[:16]:
+                yield wire.decode(line, Event)
     finally:
         reply.close()

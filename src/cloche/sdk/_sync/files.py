@@ -187,10 +187,9 @@ class Files:
             reply.close()
 
     def _lines(self, rest: str, query: wire.Query) -> Iterator[bytes]:
-        buffer = b""
-        for chunk in self._stream(rest, query):
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
+        reply = self._transport.open("GET", self._path + rest, query=query)
+        try:
+            for line in reply.lines():
                 yield line
-        if buffer:
-            raise wire.ConnectionLostError("the list of files ends inside a line")
+        finally:
+            reply.close()

@@ -71,12 +71,9 @@ class Node:
         reply = self.transport.open(
             "GET", "/v1/node/logs", query={"lines": lines, "follow": follow}, seconds=86400.0 if follow else 60.0
         )
-        buffer = b""
         try:
-            for chunk in reply.chunks():
-                *whole, buffer = (buffer + chunk).split(b"\n")
-                for line in whole:
-                    yield line + b"\n"
+            for line in reply.lines():
+                yield line + b"\n"
         finally:
             reply.close()
 

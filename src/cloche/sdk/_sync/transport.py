@@ -56,6 +56,17 @@ class Reply:
             elif not self._more():
                 return
 
+    def lines(self) -> Iterator[bytes]:
+        """The body as it comes, line by line and without the newlines. Raises what `chunks` raises, and
+        ConnectionLostError when it ends inside a line."""
+        begun = b""
+        for chunk in self.chunks():
+            *whole, begun = (begun + chunk).split(b"\n")
+            for line in whole:
+                yield line
+        if begun:
+            raise _lost("it ends inside a line")
+
     def read(self) -> bytes:
         """The whole body, and the end of this reply."""
         try:
