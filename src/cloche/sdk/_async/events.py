@@ -9,11 +9,10 @@ from cloche.model.errors import TimedOutError
 from cloche.model.events import Event
 from cloche.sdk import wire
 from cloche.sdk._async import bridge
+from cloche.sdk._async.patience import MAX_BREAKS, pause_seconds
 from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.wire import ConnectionLostError
 
-#: how often in a row the stream may break without an event in between before that is an error
-MAX_BREAKS = 8
 PATH = "/v1/events"
 
 
@@ -38,8 +37,8 @@ async def stream(
         except (ConnectionLostError, TimedOutError):
             if breaks == MAX_BREAKS:
                 raise
-        await bridge.sleep(min(1.0, 0.05 * 2**breaks) if breaks else 0.0)
         breaks = min(breaks + 1, MAX_BREAKS)
+        await bridge.sleep(pause_seconds(breaks))
 
 
 async def _lines(transport: AsyncTransport, query: Mapping[str, Any]) -> AsyncIterator[Event]:

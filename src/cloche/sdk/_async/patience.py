@@ -47,7 +47,7 @@ class AsyncPatience:
             raise error
         self._began = True
         self._breaks += 1
-        return 0.0 if self._breaks == 1 else min(1.0, 0.05 * 2 ** (self._breaks - 1))
+        return pause_seconds(self._breaks)
 
     async def _is_removed(self) -> bool:
         try:
@@ -55,6 +55,11 @@ class AsyncPatience:
         except NotFoundError:
             return True
         return False
+
+
+def pause_seconds(breaks: int) -> float:
+    """How long to wait after so many breaks in a row: not at all after the first."""
+    return min(1.0, 0.05 * 2 ** (breaks - 1)) if breaks > 1 else 0.0
 
 
 def is_paused(error: ClocheError) -> bool:

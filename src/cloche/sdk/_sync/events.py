@@ -11,11 +11,10 @@ from cloche.model.errors import TimedOutError
 from cloche.model.events import Event
 from cloche.sdk import wire
 from cloche.sdk._sync import bridge
+from cloche.sdk._sync.patience import MAX_BREAKS, pause_seconds
 from cloche.sdk._sync.transport import Transport
 from cloche.sdk.wire import ConnectionLostError
 
-#: how often in a row the stream may break without an event in between before that is an error
-MAX_BREAKS = 8
 PATH = "/v1/events"
 
 
@@ -40,8 +39,8 @@ def stream(
         except (ConnectionLostError, TimedOutError):
             if breaks == MAX_BREAKS:
                 raise
-        bridge.sleep(min(1.0, 0.05 * 2**breaks) if breaks else 0.0)
         breaks = min(breaks + 1, MAX_BREAKS)
+        bridge.sleep(pause_seconds(breaks))
 
 
 def _lines(transport: Transport, query: Mapping[str, Any]) -> Iterator[Event]:

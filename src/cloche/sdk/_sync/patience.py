@@ -49,7 +49,7 @@ class Patience:
             raise error
         self._began = True
         self._breaks += 1
-        return 0.0 if self._breaks == 1 else min(1.0, 0.05 * 2 ** (self._breaks - 1))
+        return pause_seconds(self._breaks)
 
     def _is_removed(self) -> bool:
         try:
@@ -57,6 +57,11 @@ class Patience:
         except NotFoundError:
             return True
         return False
+
+
+def pause_seconds(breaks: int) -> float:
+    """How long to wait after so many breaks in a row: not at all after the first."""
+    return min(1.0, 0.05 * 2 ** (breaks - 1)) if breaks > 1 else 0.0
 
 
 def is_paused(error: ClocheError) -> bool:
