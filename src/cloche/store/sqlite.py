@@ -191,35 +191,40 @@ class SqliteStore:
 
 
 def _connect_both(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    connection = _connect(path)
+    writer = _writer(path)
     try:
-        return connection, _reader(path)
+        return writer, _reader(path)
     except BaseException:
-        connection.close()
+        writer.close()
         raise
 
 
 def _reader(path: Path) -> sqlite3.Connection:
-    with _failures():
-        reader = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
-        reader.row_factory = sqlite3.Row
+    with _opened(path) as reader:
         reader.execute("PRAGMA query_only = ON")
         return reader
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _writer(path: Path) -> sqlite3.Connection:
+    with _opened(path) as writer:
+        for pragma in _PRAGMAS:
+            writer.execute(f"PRAGMA {pragma}")
+        migrate(writer)
+        _reserve(writer)
+        return writer
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to be set up in the block; it stays open unless that fails."""
     with _failures():
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         try:
-            for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            migrate(connection)
-            _reserve(connection)
+            yield connection
         except BaseException:
             connection.close()
             raise
-        return connection
 
 
 def _reserve(db: sqlite3.Connection) -> None:
