@@ -54,7 +54,7 @@ class Home:
         with explained(self.path):
             self._remove_stale_socket()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            _bind_private(listener, self._socket_path)
+            bind_private(listener, self._socket_path)
             found = os.stat(SOCKET_NAME, dir_fd=self._directory, follow_symlinks=False)
         self._bound = (found.st_dev, found.st_ino)
         listener.listen(BACKLOG)
@@ -173,7 +173,8 @@ def _holder(lock: int) -> str:
         return "unknown"
 
 
-def _bind_private(listener: socket.socket, path: str) -> None:
+def bind_private(listener: socket.socket, path: str) -> None:
+    """Bind a unix socket that is this user's alone (0600) from its first moment on. Raises OSError."""
     before = os.umask(0o177)
     try:
         listener.bind(path)

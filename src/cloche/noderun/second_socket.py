@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterator
 
 from cloche.model.errors import ClocheError, InvalidError
+from cloche.noderun.home import BACKLOG, bind_private
 
-BACKLOG = 512
 #: sun_path holds 108 bytes with its NUL
 MAX_PATH_BYTES = 107
 
@@ -53,14 +53,11 @@ def _make_room(path: str) -> None:
 
 
 def _bind(listener: socket.socket, path: str) -> tuple[int, int]:
-    before = os.umask(0o177)
     try:
-        listener.bind(path)
+        bind_private(listener, path)
         found = os.lstat(path)
     except OSError as error:
         raise ClocheError(f"cannot listen at {path}: {error.strerror}", remedy="name another --socket") from error
-    finally:
-        os.umask(before)
     return found.st_dev, found.st_ino
 
 
