@@ -54,13 +54,18 @@ def print_json(value: object) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, drop: Sequence[str] = ()) -> None:
     """Aligned columns; on a terminal they fit its width, for which the columns in `drop` are left out in that order."""
-    from cloche.cli import tables
-
-    cells = [[clean(cell) if cell not in (None, "") else "-" for cell in row] for row in rows]
-    lines = tables.lines(list(headings), cells, columns(), drop)
+    lines = table_lines(headings, rows, drop)
     if lines and colours() and lines[0].startswith(headings[0]) and " " in lines[0]:
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     write("".join(f"{line}\n" for line in lines))
+
+
+def table_lines(headings: Sequence[str], rows: Sequence[Sequence[object]], drop: Sequence[str] = ()) -> list[str]:
+    """What `print_table` prints, line by line, harmless and without colours; an empty cell is "-"."""
+    from cloche.cli import tables
+
+    cells = [[clean(cell) if cell not in (None, "") else "-" for cell in row] for row in rows]
+    return tables.lines(list(headings), cells, columns(), drop)
 
 
 def columns() -> int | None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from cloche.cli.attach import write_all
+
 #: other screen, no cursor, no wrapping: what is wider than it seems cannot reach the next line
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -171,6 +173,4 @@ def _one_by_one(mode: list[Any]) -> list[Any]:
 
 def _write(text: str) -> None:
     sys.stdout.flush()
-    data = memoryview(text.encode("utf-8", "backslashreplace"))
-    while data:
-        data = data[os.write(1, data) :]
+    write_all(1, text.encode("utf-8", "backslashreplace"))

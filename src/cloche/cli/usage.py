@@ -20,6 +20,8 @@ from cloche.sdk.values import NodeUse, SandboxInfo
 KEPT = 120
 #: looks that are closer together say nothing of CPU use
 SHORTEST_SECONDS = 0.05
+#: between the two looks that a single table needs
+FIRST_SECONDS = 0.25
 MAX_LABEL = 200
 
 
@@ -105,11 +107,11 @@ def short_ids(ids: list[str], least: int = 10) -> dict[str, str]:
     return {each: each[:length] for each in ids}
 
 
-def two_looks(node: Node, seconds: float) -> list[Track]:
-    """What is used now, with the CPU use of so many seconds in between."""
+def two_looks(node: Node) -> list[Track]:
+    """What is used now, with the CPU use of the moment in between."""
     history = History()
     history.take(node.stats())
-    time.sleep(seconds)
+    time.sleep(FIRST_SECONDS)
     return history.take(node.stats())
 
 

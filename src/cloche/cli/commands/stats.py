@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from cloche.cli import arguments, interrupts, render, tables, usage
+from cloche.cli import arguments, interrupts, render, usage
 from cloche.model.errors import InvalidError, NotFoundError
 from cloche.sdk._sync.node import Node
 
 HEADINGS = ("NAME", "ID", "STATE", "CPU", "MEM", "LIMIT", "MEM %", "DISK", "PROCS", "PIDS", "EGRESS")
 DROPPED = ("PIDS", "EGRESS", "STATE", "LIMIT", "ID", "MEM %", "PROCS", "DISK")
-#: between the two looks that a single table needs
-FIRST_SECONDS = 0.25
 MIN_PREFIX = 4
 
 
@@ -37,7 +35,7 @@ def command(follow: bool, once: bool, interval: float, as_json: bool, boxes: tup
         raise InvalidError("--follow and --once are the opposite of each other")
     goes_on = follow or (not once and sys.stdout.isatty())
     with interrupts.orderly():
-        looks = _looks(boxes, FIRST_SECONDS, interval)
+        looks = _looks(boxes, interval)
         try:
             if not goes_on:
                 _print(next(looks), as_json)
@@ -50,11 +48,11 @@ def command(follow: bool, once: bool, interval: float, as_json: bool, boxes: tup
     return 0
 
 
-def _looks(boxes: Sequence[str], first: float, interval: float) -> Iterator[list[usage.Track]]:
+def _looks(boxes: Sequence[str], interval: float) -> Iterator[list[usage.Track]]:
     node, history = Node(), usage.History()
     history.take(node.stats())
     _chosen(list(history.tracks.values()), boxes)
-    time.sleep(min(first, interval))
+    time.sleep(min(usage.FIRST_SECONDS, interval))
     while True:
         yield _chosen(history.take(node.stats()), boxes, ended=True)
         time.sleep(max(0.05, interval))
@@ -97,8 +95,7 @@ def _live(looks: Iterator[list[usage.Track]]) -> None:
     drawn = 0
     moves = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     for tracks in looks:
-        rows = [[render.clean(cell) if cell not in (None, "") else "-" for cell in _row(track)] for track in tracks]
-        lines = tables.lines(list(HEADINGS), rows, render.columns(), DROPPED)
+        lines = render.table_lines(HEADINGS, [_row(track) for track in tracks], DROPPED)
         if moves:
             # what has left the screen at its top cannot be drawn over
             lines = lines[: max(1, os.get_terminal_size(1).lines - 1)]

@@ -19,9 +19,6 @@ from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.values import NodeUse
 
-#: between the two looks that a single table needs
-FIRST_SECONDS = 0.25
-
 
 @click.command("top")
 @click.option("--interval", type=arguments.DURATION, default="2s", show_default=True, help="How often to look.")
@@ -35,9 +32,9 @@ def command(interval: float, once: bool, as_json: bool) -> int:
     """
     with interrupts.orderly():
         if as_json:
-            render.print_json(usage.as_json(usage.two_looks(Node(), FIRST_SECONDS)))
+            render.print_json(usage.as_json(usage.two_looks(Node())))
         elif once or not (sys.stdin.isatty() and render.colours()):
-            scene = topscene.Scene(State(), usage.two_looks(Node(), FIRST_SECONDS), now=time.time())
+            scene = topscene.Scene(State(), usage.two_looks(Node()), now=time.time())
             render.print_table(*topview.plain(scene), drop=("LIMIT", "AGE", "DISK", "ID"))
         else:
             with Screen() as screen:
