@@ -9,6 +9,7 @@ import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SANDBOX_ID = re.compile(r"sb_[0-7][0-9a-hjkmnp-tv-z]{25}")
+SNAPSHOT_ID = re.compile(r"sn_[0-7][0-9a-hjkmnp-tv-z]{25}")
 EVENT_ID = re.compile(r"ev_[0-7][0-9a-hjkmnp-tv-z]{25}")
 #: characters after `sb_` below which a prefix is not accepted as a reference
 MIN_PREFIX = 4
@@ -48,6 +49,15 @@ def new_event_id() -> str:
     return "ev_" + _MAKER.next(time.time_ns() // 1_000_000)
 
 
+def new_snapshot_id() -> str:
+    return "sn_" + _MAKER.next(time.time_ns() // 1_000_000)
+
+
+def new_capture_id() -> str:
+    """Of a capture that lives only as long as a fork does."""
+    return "cp_" + _MAKER.next(time.time_ns() // 1_000_000)
+
+
 def new_intent_id() -> str:
     return "in_" + _MAKER.next(time.time_ns() // 1_000_000)
 
@@ -67,6 +77,10 @@ def is_event_id(text: str) -> bool:
 
 def is_sandbox_id(text: str) -> bool:
     return SANDBOX_ID.fullmatch(text) is not None
+
+
+def is_snapshot_id(text: str) -> bool:
+    return SNAPSHOT_ID.fullmatch(text) is not None
 
 
 def is_id_prefix(text: str) -> bool:

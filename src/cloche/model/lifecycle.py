@@ -14,7 +14,10 @@ TABLE: dict[str, tuple[frozenset[State], State | None, State | None]] = {
     "create": (frozenset(), "creating", "running"),
     "start": (frozenset({"stopped"}), "creating", "running"),
     "pause": (frozenset({"running"}), None, "paused"),
-    "resume": (frozenset({"paused"}), None, "running"),
+    "resume": (frozenset({"paused", "suspended"}), None, "running"),
+    "suspend": (frozenset({"running", "paused"}), "stopping", "suspended"),
+    "fork": (frozenset({"running", "paused"}), None, None),
+    "snapshot": (frozenset({"running", "paused"}), None, None),
     "stop": (frozenset({"running", "paused"}), "stopping", "stopped"),
     "remove": (
         frozenset({"stopped", "failed", "running", "paused", "suspended", "creating", "stopping"}),
@@ -22,7 +25,7 @@ TABLE: dict[str, tuple[frozenset[State], State | None, State | None]] = {
         None,
     ),
     "exec": (frozenset({"running"}), None, "running"),
-    "extend": (frozenset({"running", "paused"}), None, None),
+    "extend": (frozenset({"running", "paused", "suspended"}), None, None),
 }
 
 #: states in which processes of the sandbox exist (frozen or not)
@@ -33,6 +36,18 @@ _REMEDY = {
     ("paused", "exec"): "cloche resume {ref}",
     ("running", "start"): "it is running already: cloche exec {ref} -- …",
     ("paused", "start"): "cloche resume {ref}",
+    ("suspended", "exec"): "cloche resume {ref}",
+    ("suspended", "start"): "cloche resume {ref}",
+    ("suspended", "pause"): "it is put aside already: cloche resume {ref}",
+    ("suspended", "suspend"): "it is suspended already: cloche resume {ref}",
+    ("suspended", "stop"): "cloche resume {ref} first, or take it away: cloche rm {ref}",
+    ("suspended", "fork"): "cloche resume {ref}",
+    ("suspended", "snapshot"): "cloche resume {ref}",
+    ("stopped", "resume"): "cloche start {ref}",
+    ("stopped", "fork"): "cloche start {ref}",
+    ("stopped", "snapshot"): "cloche start {ref}",
+    ("stopped", "suspend"): "it has no memory to keep: cloche start {ref}",
+    ("running", "resume"): "it is running already: cloche exec {ref} -- …",
     ("failed", "exec"): "cloche rm {ref}",
     ("failed", "start"): "cloche rm {ref}",
 }

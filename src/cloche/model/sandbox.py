@@ -18,6 +18,8 @@ MountMode = Literal["ro", "rw"]
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62})")
 NAME_RULE = "at most 63 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or a digit"
+#: of something that has a name or an id
+REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62})")
 LABEL_RULE = "at most 63 of letters, digits, `.`, `_`, `/` and `-`, beginning with a letter or a digit"
 ENV_NAME = re.compile(r"[^=\0]+")
@@ -40,6 +42,8 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str | None = None
     template: str | None = None
+    snapshot: str | None = None
+    """Begin from this snapshot (id or name): its processes go on in the new sandbox."""
     image: str = "host"
     engine: str = "auto"
     isolation: Isolation | None = None
@@ -63,7 +67,11 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise InvalidError("a name may not look like an id (sb_…)", field="name")
         if self.template is not None and not NAME.fullmatch(self.template):
             raise InvalidError(f"template {self.template!r}: {NAME_RULE}", field="template")
-        _check_labels(self.labels)
+        if self.snapshot is not None and not REFERENCE.fullmatch(self.snapshot):
+            raise InvalidError(f"snapshot {self.snapshot!r}: an id (sn_…) or a name", field="snapshot")
+        if self.snapshot is not None and self.template is not None:
+            raise InvalidError("a sandbox begins from a template or from a snapshot, not from both", field="snapshot")
+        check_labels(self.labels)
         check_env(self.env)
         for mount in self.mounts:
             _check_absolute(mount.source, "mounts.source")
@@ -102,15 +110,19 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None
     stopped_at: float | None
     exit_code: int | None = None
+    parent_id: str | None = None
+    """The sandbox that it was forked from, which may be gone."""
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A store row: what is public, and what only the engine can read. `pool_key`: it waits in that pool for somebody
-    to ask for it, and is nobody's yet."""
+    to ask for it, and is nobody's yet. `suspended`: the engine's manifest of the capture that it can be resumed
+    from."""
 
     sandbox: Sandbox
     engine_state: dict[str, Any]
     pool_key: str | None = None
+    suspended: dict[str, Any] | None = None
 
 
 def check_env(env: dict[str, str]) -> None:
@@ -119,7 +131,8 @@ def check_env(env: dict[str, str]) -> None:
             raise InvalidError(f"environment variable {key!r} has an empty name, '=' or NUL in it", field="env")
 
 
-def _check_labels(labels: dict[str, str]) -> None:
+def check_labels(labels: dict[str, str]) -> None:
+    """Raise InvalidError for too many, or for a key or value that is not allowed."""
     if len(labels) > MAX_LABELS:
         raise InvalidError(f"at most {MAX_LABELS} labels", field="labels")
     for key, value in labels.items():

@@ -49,7 +49,7 @@ class TemplateSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def check(self) -> None:
         """Raise InvalidError naming the field that is wrong."""
-        for field in ("name", "template"):
+        for field in ("name", "template", "snapshot"):
             if getattr(self.spec, field) is not None:
                 raise InvalidError(f"a template's spec has no {field}", field=f"spec.{field}")
         self.spec.check()

@@ -4,7 +4,7 @@ Every method is one transaction: all of it holds, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
@@ -13,9 +13,11 @@ from cloche.model.errors import AlreadyExistsError, WrongStateError
 from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
+from cloche.model.snapshot import SnapshotRecord
 from cloche.model.template import Template
 
-Operation = Literal["create", "start", "stop", "remove"]
+#: "wake" resumes a suspended sandbox; "capture" is a fork or a snapshot of one that goes on as it was
+Operation = Literal["create", "start", "stop", "remove", "suspend", "wake", "capture"]
 #: newest events kept of one sandbox, and of all
 EVENTS_PER_SANDBOX = 500
 EVENTS_TOTAL = 20_000
@@ -27,7 +29,8 @@ RESTING: frozenset[State] = frozenset({"running", "paused", "suspended", "stoppe
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """What is about to be done to a sandbox, written before the first effect and gone with the last."""
+    """What is about to be done to a sandbox, written before the first effect and gone with the last. `step` of
+    "suspend" is the state that the sandbox was in."""
 
     id: str
     sandbox_id: str
@@ -56,6 +59,7 @@ class Changes(TypedDict, total=False):
     expires_at: float | None
     stopped_at: float | None
     exit_code: int | None
+    suspended: dict[str, Any] | None
 
 
 class Store(Protocol):
@@ -82,6 +86,12 @@ class Store(Protocol):
     ) -> SandboxRecord:
         """Compare and set. `intent` is written with it; without one, the sandbox's intents are cleared when `to` is a
         state to rest in (RESTING). Raises NotFoundError or WrongStateError, and then changes nothing."""
+
+    async def settle(
+        self, sandbox_ids: Sequence[str], from_states: frozenset[State], to: State, *, events: Sequence[Event],
+        **changes: Unpack[Changes],
+    ) -> list[SandboxRecord]:  # fmt: skip
+        """`transition` of several rows, all of them or none."""
 
     async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
         """Compare and set: a running row of that pool becomes `record`, which has its id and is in no pool. Raises
@@ -121,6 +131,21 @@ class Store(Protocol):
     async def delete_template(self, project_id: str, name: str) -> bool:
         """False when there was none."""
 
+    async def insert_snapshot(self, record: SnapshotRecord) -> None:
+        """Raises AlreadyExistsError when the name is taken, also by one that is being made."""
+
+    async def snapshot(self, project_id: str, ref: str) -> SnapshotRecord | None:
+        """By id or name, in any state."""
+
+    async def snapshots(self, project_id: str | None) -> list[SnapshotRecord]:
+        """By id, in any state. None: of every project."""
+
+    async def put_snapshot(self, record: SnapshotRecord, event: Event | None = None) -> bool:
+        """Replace the row of that id. False when there is none, and then nothing is written."""
+
+    async def delete_snapshot(self, snapshot_id: str, event: Event | None = None) -> bool:
+        """False when there was none."""
+
     async def add_audit(self, line: AuditLine) -> None: ...
 
     async def audit(self, limit: int = 1000) -> list[AuditLine]: ...
@@ -132,6 +157,12 @@ def name_taken(record: SandboxRecord) -> AlreadyExistsError:
     name = record.sandbox.name
     remedy = f"take another name, or: cloche rm -f {name}"
     return AlreadyExistsError(f"a sandbox named {name!r} exists already", remedy=remedy, name=name)
+
+
+def snapshot_name_taken(record: SnapshotRecord) -> AlreadyExistsError:
+    name = record.snapshot.name
+    remedy = f"take another name, or: cloche snapshot rm {name}"
+    return AlreadyExistsError(f"a snapshot named {name!r} exists already", remedy=remedy, name=name)
 
 
 def not_waiting(record: SandboxRecord, pool_key: str) -> WrongStateError:

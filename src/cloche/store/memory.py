@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Unpack
 
 import msgspec
@@ -12,6 +12,7 @@ from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.ids import following, is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord
+from cloche.model.snapshot import SnapshotRecord
 from cloche.model.template import Template
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
@@ -23,6 +24,7 @@ from cloche.store.base import (
     Intent,
     name_taken,
     not_waiting,
+    snapshot_name_taken,
     wrong_state,
 )
 
@@ -36,6 +38,7 @@ class MemoryStore:
         self._events: list[Event] = []
         self._audit: list[AuditLine] = []
         self._templates: dict[tuple[str, str], Template] = {}
+        self._snapshots: dict[str, SnapshotRecord] = {}
         self._per_sandbox, self._total = events_per_sandbox, events_total
         self._pruned = ""
         self._listener: Callable[[], None] | None = None
@@ -72,13 +75,8 @@ class MemoryStore:
         self, sandbox_id: str, from_states: frozenset[State], to: State, *,
         intent: Intent | None = None, event: Event | None = None, **changes: Unpack[Changes],
     ) -> SandboxRecord:  # fmt: skip
-        before = self._records.get(sandbox_id)
-        if before is None:
-            raise NotFoundError(f"there is no sandbox {sandbox_id}")
-        if before.sandbox.state not in from_states:
-            raise wrong_state(before, from_states)
-        sandbox = msgspec.structs.replace(before.sandbox, state=to, **changes)
-        after = self._records[sandbox_id] = msgspec.structs.replace(before, sandbox=sandbox)
+        after = self._moved(sandbox_id, from_states, to, changes)
+        self._records[sandbox_id] = after
         if intent is not None:
             self._intents.append(intent)
         elif to in RESTING:
@@ -86,6 +84,29 @@ class MemoryStore:
         if event is not None:
             self._add(event)
         return after
+
+    async def settle(
+        self, sandbox_ids: Sequence[str], from_states: frozenset[State], to: State, *,
+        events: Sequence[Event], **changes: Unpack[Changes],
+    ) -> list[SandboxRecord]:  # fmt: skip
+        moved = [self._moved(sandbox_id, from_states, to, changes) for sandbox_id in sandbox_ids]
+        for after in moved:
+            self._records[after.sandbox.id] = after
+            if to in RESTING:
+                self._forget_intents(after.sandbox.id)
+        for event in events:
+            self._add(event)
+        return moved
+
+    def _moved(self, sandbox_id: str, from_states: frozenset[State], to: State, changes: Changes) -> SandboxRecord:
+        before = self._records.get(sandbox_id)
+        if before is None:
+            raise NotFoundError(f"there is no sandbox {sandbox_id}")
+        if before.sandbox.state not in from_states:
+            raise wrong_state(before, from_states)
+        columns = {name: value for name, value in changes.items() if name != "suspended"}
+        sandbox = msgspec.structs.replace(before.sandbox, state=to, **columns)
+        return msgspec.structs.replace(before, sandbox=sandbox, suspended=changes.get("suspended", before.suspended))
 
     async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
         sandbox_id = record.sandbox.id
@@ -168,6 +189,39 @@ class MemoryStore:
 
     async def delete_template(self, project_id: str, name: str) -> bool:
         return self._templates.pop((project_id, name), None) is not None
+
+    async def insert_snapshot(self, record: SnapshotRecord) -> None:
+        wanted = record.snapshot
+        others = [
+            known.snapshot for known in self._snapshots.values() if known.snapshot.project_id == wanted.project_id
+        ]
+        if wanted.name is not None and wanted.name in [other.name for other in others]:
+            raise snapshot_name_taken(record)
+        self._snapshots[wanted.id] = record
+
+    async def snapshot(self, project_id: str, ref: str) -> SnapshotRecord | None:
+        found = await self.snapshots(project_id)
+        return next((known for known in found if ref in (known.snapshot.id, known.snapshot.name)), None)
+
+    async def snapshots(self, project_id: str | None) -> list[SnapshotRecord]:
+        found = [record for _, record in sorted(self._snapshots.items())]
+        return [record for record in found if project_id in (None, record.snapshot.project_id)]
+
+    async def put_snapshot(self, record: SnapshotRecord, event: Event | None = None) -> bool:
+        known = record.snapshot.id in self._snapshots
+        if known:
+            self._snapshots[record.snapshot.id] = record
+            self._tell(event)
+        return known
+
+    async def delete_snapshot(self, snapshot_id: str, event: Event | None = None) -> bool:
+        gone = self._snapshots.pop(snapshot_id, None) is not None
+        self._tell(event if gone else None)
+        return gone
+
+    def _tell(self, event: Event | None) -> None:
+        if event is not None:
+            self._add(event)
 
     async def add_audit(self, line: AuditLine) -> None:
         self._audit.append(line)

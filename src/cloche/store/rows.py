@@ -16,11 +16,11 @@ from cloche.store.base import AuditLine, Intent
 COLUMNS = (
     "id", "project_id", "name", "state", "reason", "engine", "isolation", "spec", "limits", "limits_unenforced",
     "labels", "engine_state", "created_at", "started_at", "expires_at", "idle_timeout_seconds", "stopped_at",
-    "exit_code", "pool_key",
+    "exit_code", "pool_key", "parent_id", "suspended",
 )  # fmt: skip
 _PLAIN = (
     "id", "project_id", "name", "state", "reason", "engine", "isolation", "created_at", "started_at", "expires_at",
-    "stopped_at", "exit_code",
+    "stopped_at", "exit_code", "parent_id",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def of_record(record: SandboxRecord) -> dict[str, Any]:
         "engine_state": to_json(record.engine_state),
         "idle_timeout_seconds": sandbox.spec.idle_timeout_seconds,
         "pool_key": record.pool_key,
+        "suspended": None if record.suspended is None else to_json(record.suspended),
     }
 
 
@@ -53,7 +54,14 @@ def to_record(row: sqlite3.Row) -> SandboxRecord:
         **fields,
     )
     engine_state = text.decode(row["engine_state"].encode(), dict[str, Any])
-    return SandboxRecord(sandbox=sandbox, engine_state=engine_state, pool_key=row["pool_key"])
+    suspended = None if row["suspended"] is None else text.decode(row["suspended"].encode(), dict[str, Any])
+    return SandboxRecord(sandbox=sandbox, engine_state=engine_state, pool_key=row["pool_key"], suspended=suspended)
+
+
+def of_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    """Columns of `Changes`: what is no plain value is JSON."""
+    manifest = changes.get("suspended")
+    return changes if manifest is None else {**changes, "suspended": to_json(manifest)}
 
 
 def of_event(event: Event) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +19,9 @@ from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.ids import following
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
+from cloche.model.snapshot import SnapshotRecord
 from cloche.model.template import Template
-from cloche.store import rows, statements, template_rows
+from cloche.store import rows, snapshot_rows, statements, template_rows
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
@@ -83,6 +84,12 @@ class SqliteStore:
     ) -> SandboxRecord:  # fmt: skip
         return await self._write(self._transition, sandbox_id, from_states, to, intent, event, {**changes})
 
+    async def settle(
+        self, sandbox_ids: Sequence[str], from_states: frozenset[State], to: State, *,
+        events: Sequence[Event], **changes: Unpack[Changes],
+    ) -> list[SandboxRecord]:  # fmt: skip
+        return await self._write(self._settle, sandbox_ids, from_states, to, events, {**changes})
+
     async def claim(self, pool_key: str, record: SandboxRecord, event: Event) -> SandboxRecord:
         await self._write(self._claim, pool_key, record, event)
         return record
@@ -120,6 +127,21 @@ class SqliteStore:
     async def delete_template(self, project_id: str, name: str) -> bool:
         return await self._write(template_rows.delete, project_id, name)
 
+    async def insert_snapshot(self, record: SnapshotRecord) -> None:
+        await self._write(snapshot_rows.insert, record)
+
+    async def snapshot(self, project_id: str, ref: str) -> SnapshotRecord | None:
+        return await self._read(snapshot_rows.get, project_id, ref)
+
+    async def snapshots(self, project_id: str | None) -> list[SnapshotRecord]:
+        return await self._read(snapshot_rows.select, project_id)
+
+    async def put_snapshot(self, record: SnapshotRecord, event: Event | None = None) -> bool:
+        return await self._write(self._with_event, snapshot_rows.replace, record, event)
+
+    async def delete_snapshot(self, snapshot_id: str, event: Event | None = None) -> bool:
+        return await self._write(self._with_event, snapshot_rows.delete, snapshot_id, event)
+
     async def add_audit(self, line: AuditLine) -> None:
         fields = rows.of_audit(line)
         await self._write(lambda db: db.execute(rows.insertion("audit", fields), fields))
@@ -140,6 +162,25 @@ class SqliteStore:
         if event is not None:
             self._add_event(db, event)
         return moved
+
+    def _settle(
+        self, db: sqlite3.Connection, sandbox_ids: Sequence[str], from_states: frozenset[State], to: State,
+        events: Sequence[Event], changes: dict[str, object],
+    ) -> list[SandboxRecord]:  # fmt: skip
+        moved = [statements.transition(db, each, from_states, to, None, changes) for each in sandbox_ids]
+        for event in events:
+            self._add_event(db, event)
+        return moved
+
+    def _with_event(
+        self, db: sqlite3.Connection, change: Callable[[sqlite3.Connection, Any], bool], what: object,
+        event: Event | None,
+    ) -> bool:  # fmt: skip
+        """An event is written only when there was something to change."""
+        changed = change(db, what)
+        if changed and event is not None:
+            self._add_event(db, event)
+        return changed
 
     def _claim(self, db: sqlite3.Connection, pool_key: str, record: SandboxRecord, event: Event) -> None:
         statements.claim(db, pool_key, record)

@@ -73,7 +73,7 @@ def transition(
         raise NotFoundError(f"there is no sandbox {sandbox_id}")
     if before.sandbox.state not in from_states:
         raise wrong_state(before, from_states)
-    fields = {"state": to, **changes}
+    fields = {"state": to, **rows.of_changes(changes)}
     sets = ", ".join(f"{column} = :{column}" for column in fields)
     db.execute(f"UPDATE sandboxes SET {sets} WHERE id = :id", {**fields, "id": sandbox_id})  # noqa: S608
     if intent is not None:
