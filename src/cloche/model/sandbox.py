@@ -61,16 +61,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def check(self) -> None:
         """Raise InvalidError naming the first field that is wrong."""
-        if self.name is not None and not NAME.fullmatch(self.name):
-            raise InvalidError(f"name {self.name!r}: {NAME_RULE}", field="name")
-        if self.name is not None and self.name.startswith("sb_"):
-            raise InvalidError("a name may not look like an id (sb_…)", field="name")
-        if self.template is not None and not NAME.fullmatch(self.template):
-            raise InvalidError(f"template {self.template!r}: {NAME_RULE}", field="template")
-        if self.snapshot is not None and not REFERENCE.fullmatch(self.snapshot):
-            raise InvalidError(f"snapshot {self.snapshot!r}: an id (sn_…) or a name", field="snapshot")
-        if self.snapshot is not None and self.template is not None:
-            raise InvalidError("a sandbox begins from a template or from a snapshot, not from both", field="snapshot")
+        self._check_references()
         check_labels(self.labels)
         check_env(self.env)
         for mount in self.mounts:
@@ -89,6 +80,18 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if value is not None and not 0 < value <= 366 * 86400:
                 raise InvalidError(f"{field} must be above 0 and at most a year", field=field)
         self.limits.resolved()
+
+    def _check_references(self) -> None:
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise InvalidError(f"name {self.name!r}: {NAME_RULE}", field="name")
+        if self.name is not None and self.name.startswith("sb_"):
+            raise InvalidError("a name may not look like an id (sb_…)", field="name")
+        if self.template is not None and not NAME.fullmatch(self.template):
+            raise InvalidError(f"template {self.template!r}: {NAME_RULE}", field="template")
+        if self.snapshot is not None and not REFERENCE.fullmatch(self.snapshot):
+            raise InvalidError(f"snapshot {self.snapshot!r}: an id (sn_…) or a name", field="snapshot")
+        if self.snapshot is not None and self.template is not None:
+            raise InvalidError("a sandbox begins from a template or from a snapshot, not from both", field="snapshot")
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
