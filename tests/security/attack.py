@@ -1,6 +1,6 @@
 """Runs every probe inside a sandbox, beside another sandbox and with things on the host to find.
 
-    python attack.py HOME USER…      one line of JSON for each probe and user
+    python attack.py HOME MARK USER…      one line of JSON for each probe and user
 
 It runs in a process of its own, because it must be able to run as an ordinary user.
 """
@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
-import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from cloche.engines.bench import Bench, Sandbox, bench
 from cloche.engines.namespace.engine import NamespaceEngine
+from tests.security.planting import planted
 
 PROBES = Path(__file__).parent / "probes"
 INSIDE = "/var/tmp/probes"
@@ -31,47 +29,6 @@ abstract = socket.socket(socket.AF_UNIX); abstract.bind("\\0" + sys.argv[2]); ab
 print("ready", flush=True)
 time.sleep(3600)
 """
-
-
-@contextlib.contextmanager
-def planted(mark: str) -> Iterator[dict[str, Any]]:
-    """Files, variables and sockets of the host that no sandbox may reach. The facts that the probes are told."""
-    with contextlib.ExitStack() as stack:
-        places = [Path.home(), Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/")]
-        paths = [str(place / f"{mark}-secret") for place in places if os.access(place, os.W_OK)]
-        for path in dict.fromkeys(paths):
-            Path(path).write_text(mark)
-            stack.callback(Path(path).unlink, missing_ok=True)
-        os.environ["CLOCHE_PROBE_SECRET"] = mark
-        stack.callback(os.environ.pop, "CLOCHE_PROBE_SECRET")
-        yield {"mark": mark, "paths": paths, "prefix": sys.base_prefix, **_listening(stack, mark)}
-
-
-def _listening(stack: contextlib.ExitStack, mark: str) -> dict[str, Any]:
-    tcp = stack.enter_context(socket.create_server(("", 0)))
-    udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    udp.bind(("", 0))
-    abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
-    abstract.bind(f"\0{mark}")
-    abstract.listen()
-    directory = stack.enter_context(tempfile.TemporaryDirectory())
-    by_path = stack.enter_context(socket.socket(socket.AF_UNIX))
-    by_path.bind(f"{directory}/socket")
-    by_path.listen()
-    asyncio.get_running_loop().add_reader(udp, _echo, udp)
-    stack.callback(asyncio.get_running_loop().remove_reader, udp)
-    return {"tcp_port": tcp.getsockname()[1], "udp_port": udp.getsockname()[1], "abstract": mark,
-            "socket_path": f"{directory}/socket", "addresses": _addresses()}  # fmt: skip
-
-
-def _echo(udp: socket.socket) -> None:
-    data, sender = udp.recvfrom(64)
-    udp.sendto(data, sender)
-
-
-def _addresses() -> list[str]:
-    found = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
-    return sorted(str(address) for address in found)
 
 
 async def put_probes(sandbox: Sandbox) -> None:
@@ -96,8 +53,7 @@ async def neighbour(boxes: Bench, mark: str) -> AsyncIterator[dict[str, Any]]:
         yield {"other_paths": [path, "/home/user/listen.py"], "other_port": port, "other_abstract": f"{mark}-other"}
 
 
-async def attack(home: Path, users: list[str]) -> AsyncIterator[dict[str, Any]]:
-    mark = f"cloche-probe-{secrets.token_hex(8)}"
+async def attack(home: Path, mark: str, users: list[str]) -> AsyncIterator[dict[str, Any]]:
     async with bench(NamespaceEngine, home) as boxes:
         with planted(mark) as facts:
             async with neighbour(boxes, mark) as others:
@@ -121,7 +77,7 @@ async def attack_as(boxes: Bench, user: str, told: dict[str, Any]) -> AsyncItera
 
 
 async def main() -> None:
-    async for line in attack(Path(sys.argv[1]), sys.argv[2:]):
+    async for line in attack(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]):
         print(json.dumps(line), flush=True)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import ordinary_user
+from tests.security import planting
 
 HERE = Path(__file__).parent
 #: mode of ids → user of the host that has it, None for the one who runs the suite
@@ -46,33 +47,45 @@ def results(mode: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def run(mode: str) -> str:
+    mark = planting.new_mark()
+    try:
+        return _run(mode, mark)
+    finally:
+        planting.uproot(mark)
+
+
+def _run(mode: str, mark: str) -> str:
     name = MODES[mode]
     if os.geteuid() != 0:
-        return _as_me(mode)
+        return _as_me(mode, mark)
     if name is None:
-        return _attack()
+        return _attack(mark)
     if mode == "helper" and not _has_newuidmap():
         pytest.skip("newuidmap is missing: python3 dev.py setup")
     with ordinary_user.made(name) as user:
-        done = user.run([sys.executable, str(HERE / "attack.py"), str(user.home / "data"), *INSIDE[mode]])
+        done = user.run([sys.executable, str(HERE / "attack.py"), str(user.home / "data"), mark, *INSIDE[mode]])
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def _as_me(mode: str) -> str:
+def _as_me(mode: str, mark: str) -> str:
     from cloche.engines.launched.facts import gather
 
     own = gather().id_mode
     if mode != own:
         pytest.skip(f"without root only this user's own mode can be had, {own}")
-    return _attack()
+    return _attack(mark)
 
 
-def _attack() -> str:
+def _attack(mark: str) -> str:
     users = INSIDE["range" if os.geteuid() == 0 else "one"]
     with tempfile.TemporaryDirectory() as home:
-        argv = [sys.executable, str(HERE / "attack.py"), f"{home}/data", *users]
-        environment = os.environ | {"PYTHONPATH": f"{ordinary_user.ROOT / 'src'}{os.pathsep}{ordinary_user.ROOT}"}
+        argv = [sys.executable, str(HERE / "attack.py"), f"{home}/data", mark, *users]
+        # what it makes in between goes with its home, also when it is killed
+        environment = os.environ | {
+            "PYTHONPATH": f"{ordinary_user.ROOT / 'src'}{os.pathsep}{ordinary_user.ROOT}",
+            "TMPDIR": home,
+        }
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
