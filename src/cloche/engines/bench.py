@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from cloche.channel.base import Channel
-from cloche.engines.base import Box, Capabilities, Engine
+from cloche.engines.base import Box, Capabilities, Engine, Manifest
 from cloche.guest_api import Guest
 from cloche.guest_api.frames import EXITED, STDERR, STDOUT, Frame
 from cloche.model.process import ProcessInfo, ProcessSpec
@@ -97,6 +97,15 @@ class Bench:
         box = self.plan(spec, deadline)
         await self.engine.create(box)
         return await self.enter(box)
+
+    async def restore(
+        self, directory: Path, manifest: Manifest, *, forked: bool = True, box: Box | None = None,
+        deadline: float | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """A box that goes on from a capture; without `box` another one than was captured."""
+        box = box or self.plan(deadline=deadline)
+        await self.engine.restore(box, str(directory), manifest, forked=forked)
+        return await self.enter(box, configure=False)
 
     async def enter(self, box: Box, engine: Engine | None = None, *, configure: bool = True) -> Sandbox:
         """Open the way into a box that runs."""

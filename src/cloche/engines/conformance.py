@@ -23,6 +23,7 @@ import pytest
 from cloche.engines import registry
 from cloche.engines.base import Box, Engine
 from cloche.engines.bench import Bench, bench, need
+from cloche.engines.conformance_captures import *  # noqa: F403
 from cloche.engines.conformance_contexts import *  # noqa: F403
 from cloche.engines.conformance_limits import *  # noqa: F403
 from cloche.guest_api.frames import EXITED, STDOUT

@@ -10,7 +10,7 @@ from pathlib import Path
 from cloche.engines.base import BoxStatus, BoxUsage
 from cloche.engines.fake import http
 from cloche.engines.fake.filesystem import Filesystem
-from cloche.engines.fake.guest import FakeGuest
+from cloche.engines.fake.guest import FakeGuest, FrozenGuest
 from cloche.engines.fake.routes import app
 from cloche.engines.fake.streams import MemoryStream, pair
 from cloche.model.errors import SandboxDeadError
@@ -39,13 +39,24 @@ class FakeBox:
             self.sandbox_id, secrets.token_hex(16), self.files, self._limits.pids, lambda: self.end("stopped", 0)
         )
 
-    def connect(self) -> MemoryStream:
-        """Raises SandboxDeadError when there is no guest to answer."""
+    def frozen(self) -> FrozenGuest:
+        """Raises SandboxDeadError."""
+        return self._living().frozen()
+
+    def thaw(self, frozen: FrozenGuest, *, forked: bool) -> None:
+        self._living().thaw(frozen, forked=forked)
+
+    def _living(self) -> FakeGuest:
         if self._guest is None:
             raise SandboxDeadError(f"sandbox {self.sandbox_id} does not run", reason=self.status().reason)
+        return self._guest
+
+    def connect(self) -> MemoryStream:
+        """Raises SandboxDeadError when there is no guest to answer."""
+        guest = self._living()
         ours, theirs = pair()
         self._streams = [known for known in self._streams if not known.closed] + [theirs]
-        server = asyncio.get_running_loop().create_task(http.serve(theirs, app(self._guest), self._guest.running))
+        server = asyncio.get_running_loop().create_task(http.serve(theirs, app(guest), guest.running))
         self._servers.add(server)
         server.add_done_callback(self._servers.discard)
         return ours
@@ -60,12 +71,11 @@ class FakeBox:
         return self._guest is not None
 
     def freeze(self, frozen: bool) -> None:
-        if self._guest is None:
-            raise SandboxDeadError(f"sandbox {self.sandbox_id} does not run", reason=self.status().reason)
+        running = self._living().running
         if frozen:
-            self._guest.running.clear()
+            running.clear()
         else:
-            self._guest.running.set()
+            running.set()
 
     def set_deadline(self, deadline: float | None) -> None:
         if self._deadline is not None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from cloche.engines.fake.filesystem import Filesystem
 from cloche.engines.fake.process import FakeProcess, signal_number
@@ -17,11 +18,15 @@ CHUNK_BYTES = 64 << 10
 
 
 class Shell:
-    """What a command may touch. `out` is where its standard output goes."""
+    """What a command may touch. `out` is where its standard output goes. `memory`: JSON by which a command that is
+    called again goes on where it was; a capture takes it while the command waits."""
 
-    def __init__(self, process: FakeProcess, files: Filesystem, out: StreamKind = STDOUT) -> None:
+    def __init__(
+        self, process: FakeProcess, files: Filesystem, memory: dict[str, Any], out: StreamKind = STDOUT
+    ) -> None:
         self.process = process
         self.files = files
+        self.memory = memory
         self.out = out
 
     async def write(self, data: bytes) -> None:
@@ -49,15 +54,19 @@ async def _echo(shell: Shell, args: list[str]) -> int:
 
 
 async def _cat(shell: Shell, args: list[str]) -> int:
-    code = 0
-    for path in args or ["-"]:
-        code = max(code, await (_cat_stdin(shell) if path == "-" else _cat_file(shell, path)))
-    return code
+    memory = shell.memory
+    for path in (args or ["-"])[memory.get("files", 0) :]:
+        failed = await (_cat_stdin(shell) if path == "-" else _cat_file(shell, path))
+        memory.update(files=memory.get("files", 0) + 1, offset=0, code=max(failed, memory.get("code", 0)))
+    return int(memory.get("code", 0))
 
 
 async def _cat_stdin(shell: Shell) -> int:
-    while data := await shell.process.stdin.read(CHUNK_BYTES):
+    while data := shell.memory.get("held", "").encode("latin-1") or await shell.process.stdin.read(CHUNK_BYTES):
+        # between its input and its output the data is nowhere else
+        shell.memory["held"] = data.decode("latin-1")
         await shell.write(data)
+        shell.memory["held"] = ""
     return 0
 
 
@@ -70,7 +79,8 @@ async def _cat_file(shell: Shell, path: str) -> int:
     if node.kind != "file":
         await shell.process.stderr(f"cat: {path}: Is a directory\n")
         return 1
-    for start in range(0, len(node.data), CHUNK_BYTES):
+    for start in range(shell.memory.get("offset", 0), len(node.data), CHUNK_BYTES):
+        shell.memory["offset"] = start
         await shell.write(node.data[start : start + CHUNK_BYTES])
     return 0
 
@@ -79,7 +89,9 @@ async def _sleep(shell: Shell, args: list[str]) -> int:
     if not args or any(not re.fullmatch(r"\d+(\.\d+)?", arg) for arg in args):
         await shell.process.stderr("sleep: invalid time interval\n")
         return 1
-    await asyncio.sleep(sum(map(float, args)))
+    seconds = shell.process.remember_time(sum(map(float, args)))
+    await asyncio.sleep(seconds)
+    shell.process.forget_time()
     return 0
 
 
@@ -117,13 +129,14 @@ async def _sh(shell: Shell, args: list[str]) -> int:
     """`-c` with simple commands after one another; `exit N`; `>&2`. No variables, no pipes."""
     if len(args) < 2 or args[0] != "-c":
         return await _cat_nowhere(shell)
-    code = 0
+    memory = shell.memory
     try:
-        for statement in re.split(r"[;\n]", args[1]):
-            code = await _statement(shell, statement)
+        for statement in re.split(r"[;\n]", args[1])[memory.get("statements", 0) :]:
+            memory["code"] = await _statement(shell, statement, memory.setdefault("inner", {}))
+            memory.update(statements=memory.get("statements", 0) + 1, inner={})
     except ExitNow as leave:
         return leave.code
-    return code
+    return int(memory.get("code", 0))
 
 
 async def _cat_nowhere(shell: Shell) -> int:
@@ -132,11 +145,11 @@ async def _cat_nowhere(shell: Shell) -> int:
     return 0
 
 
-async def _statement(shell: Shell, statement: str) -> int:
+async def _statement(shell: Shell, statement: str, memory: dict[str, Any]) -> int:
     words = shlex.split(statement)
     if not words:
         return 0
-    inner = Shell(shell.process, shell.files, STDERR if words[-1] in (">&2", "1>&2") else shell.out)
+    inner = Shell(shell.process, shell.files, memory, STDERR if words[-1] in (">&2", "1>&2") else shell.out)
     name, *args = [word for word in words if word not in (">&2", "1>&2")]
     run = _exit if name == "exit" else find(name)
     if run is None:

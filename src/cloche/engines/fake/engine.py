@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, WithoutCaptures, WithoutSetup
+from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, Manifest, WithoutSetup
+from cloche.engines.fake import captures
 from cloche.engines.fake.box import KILLED, MACHINES, FakeBox, machine
 from cloche.engines.fake.filesystem import Filesystem
 from cloche.engines.fake.streams import MemoryChannel
@@ -28,9 +29,9 @@ ENFORCED = frozenset({"pids", "disk"})
 GONE = BoxStatus(status="gone")
 
 
-class FakeEngine(WithoutCaptures, WithoutSetup):
-    """`fail_next(stage, error)` makes the next call of that name fail; "create:half" and "start:half" fail with the
-    box half made."""
+class FakeEngine(WithoutSetup):
+    """`fail_next(stage, error)` makes the next call of that name fail; "create:half", "start:half", "restore:half" and
+    "capture:half" fail with the box or the capture half made."""
 
     name = "fake"
 
@@ -57,8 +58,8 @@ class FakeEngine(WithoutCaptures, WithoutSetup):
         return [Check(id="fake.memory", status="info", summary="in memory, isolates nothing: for tests only")]
 
     async def capabilities(self) -> Capabilities:
-        return Capabilities(isolation="none", pause=True, restart_keeps_disk=True, limits_enforced=ENFORCED,
-                            late_limits=True)  # fmt: skip
+        return Capabilities(isolation="none", pause=True, suspend=True, memory_snapshot=True, fork=True,
+                            restart_keeps_disk=True, limits_enforced=ENFORCED, late_limits=True)  # fmt: skip
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
         spec.check()
@@ -131,6 +132,34 @@ class FakeEngine(WithoutCaptures, WithoutSetup):
     async def resume(self, box: Box) -> None:
         self._fail("resume")
         self._alive(box).freeze(False)
+
+    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+        self._fail("capture")
+        found = self._alive(box)
+        was_running = found.status().status == "running"
+        found.freeze(True)
+        try:
+            manifest = captures.write(found, Path(directory), lambda: self._fail("capture:half"))
+        except BaseException:
+            found.freeze(not was_running)
+            raise
+        found.freeze(not (was_running and resume))
+        return manifest
+
+    async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
+        self._fail("restore")
+        if box.sandbox_id in self._boxes:
+            raise EngineError(f"there is a box for {box.sandbox_id} already", stage="restore")
+        captures.check(Path(directory), manifest)
+        memory, files = captures.read(Path(directory))
+        made = self._boxes[box.sandbox_id] = FakeBox(box.sandbox_id, box.spec.limits.resolved(), files)
+        self._fail("restore:half")
+        made.boot()
+        made.thaw(memory, forked=forked)
+        made.set_deadline(box.deadline)
+
+    async def verify(self, directory: str, manifest: Manifest) -> None:
+        captures.check(Path(directory), manifest)
 
     async def usage(self, box: Box) -> BoxUsage:
         found = self._boxes.get(box.sandbox_id)

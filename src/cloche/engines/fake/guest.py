@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from cloche.engines.fake import commands
 from cloche.engines.fake.filesystem import HOME, Filesystem, absolute
-from cloche.engines.fake.process import FakeProcess
+from cloche.engines.fake.process import FakeProcess, FrozenProcess, signal_number
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
-from cloche.model.errors import ClocheError, NotFoundError
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError
 from cloche.model.process import ProcessInfo, ProcessSpec
 
 VERSION = "0.1.0+fake"
@@ -18,6 +21,28 @@ USERS = ["user"]
 KEPT_PROCESSES = 256
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": HOME, "USER": "user", "LOGNAME": "user",
             "SHELL": "/bin/sh", "LANG": "C.UTF-8"}  # fmt: skip
+
+
+#: a process with this in its environment gets the signal that it names in every fork
+FORK_SIGNAL = "CLOCHE_FORK_SIGNAL"
+
+
+class FrozenGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory of a guest in a capture."""
+
+    session: SessionSetup
+    next_pid: int
+    pids_limit: int
+    uptime_seconds: float
+    processes: list[FrozenProcess]
+
+
+def _tell_of_fork(process: FakeProcess) -> None:
+    """A name that is no signal's is nobody's wish."""
+    name = process.env.get(FORK_SIGNAL)
+    with contextlib.suppress(InvalidError):
+        if name:
+            process.kill(signal_number(name))
 
 
 class FakeGuest:
@@ -60,15 +85,18 @@ class FakeGuest:
         process = self._new_process(spec)
         self._forget_old()
         self.processes[process.id] = process
-        run = commands.find(spec.argv[0])
-        if not self._may_run(process):
-            return process
-        if run is None:
-            process.fail(127, f"{spec.argv[0]}: not found")
-            return process
-        shell = commands.Shell(process, self.files)
-        process.start(lambda _: run(shell, spec.argv[1:]))
+        if self._may_run(process):
+            self._run(process)
         return process
+
+    def _run(self, process: FakeProcess) -> None:
+        program, *args = process.spec.argv
+        run = commands.find(program)
+        if run is None:
+            process.fail(127, f"{program}: not found")
+            return
+        shell = commands.Shell(process, self.files, process.memory)
+        process.start(lambda _: run(shell, args))
 
     def process(self, process_id: str) -> FakeProcess:
         if process_id not in self.processes:
@@ -85,6 +113,24 @@ class FakeGuest:
     def shut_down(self, grace_seconds: float) -> None:
         """The answer leaves first, then everything ends."""
         asyncio.get_running_loop().call_soon(self._on_exit)
+
+    def frozen(self) -> FrozenGuest:
+        """Everything in its memory."""
+        processes = [process.frozen() for process in self.processes.values()]
+        return FrozenGuest(session=self._session, next_pid=self._next_pid, pids_limit=self._pids_limit,
+                           uptime_seconds=time.monotonic() - self._started, processes=processes)  # fmt: skip
+
+    def thaw(self, frozen: FrozenGuest, *, forked: bool) -> None:
+        """Go on from a capture. Processes of a fork that have asked for it are told by a signal."""
+        self._session = msgspec.structs.replace(frozen.session, sandbox_id=self.sandbox_id)
+        self._next_pid, self._pids_limit = frozen.next_pid, frozen.pids_limit
+        self._started = time.monotonic() - frozen.uptime_seconds
+        for each in frozen.processes:
+            process = self.processes[each.id] = FakeProcess.thawed(each, self.running)
+            if process.state == "running":
+                self._run(process)
+                if forked:
+                    _tell_of_fork(process)
 
     def end(self) -> None:
         for process in self.processes.values():

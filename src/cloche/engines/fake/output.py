@@ -30,6 +30,13 @@ class Ring:
             del self._data[:excess]
             self.begin += excess
 
+    def kept(self) -> tuple[int, bytes]:
+        """Where it begins, and everything in it."""
+        return self.begin, bytes(self._data)
+
+    def fill(self, begin: int, data: bytes) -> None:
+        self.begin, self._data = begin, bytearray(data)
+
     def at(self, offset: int) -> bytes:
         start = offset - self.begin
         return bytes(self._data[start : start + MAX_PAYLOAD_BYTES])
@@ -59,6 +66,11 @@ class Output:
             await self._changed.wait()
         self.rings[stream].append(data)
         self.notify()
+
+    def fill(self, kept: dict[StreamKind, tuple[int, bytes]]) -> None:
+        """Begin with what another had kept."""
+        for stream, (begin, data) in kept.items():
+            self.rings[stream].fill(begin, data)
 
     def notify(self) -> None:
         self._changed.set()

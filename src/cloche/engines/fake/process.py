@@ -7,7 +7,9 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from cloche.engines.fake.output import Output
 from cloche.engines.fake.streams import Pipe
@@ -19,6 +21,32 @@ Command = Callable[["FakeProcess"], Awaitable[int]]
 #: their default action is not to end the process
 HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class FrozenProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A process in a capture. `stdout` and `stderr`: the offset at which the ring begins, and what is in it.
+    `timeout_seconds`: what is left of it."""
+
+    id: str
+    spec: ProcessSpec
+    pid: int
+    cwd: str
+    user: str
+    env: dict[str, str]
+    memory: dict[str, Any]
+    stdout: tuple[int, bytes]
+    stderr: tuple[int, bytes]
+    stdin: bytes
+    stdin_ended: bool
+    stdin_total: int
+    rows_cols: tuple[int, int] | None
+    started_at: float
+    wall_seconds: float
+    timeout_seconds: float | None
+    exit_code: int | None
+    signal: int | None
+    limit_hit: LimitName | None
+    error: str | None
 
 
 class FakeProcess:
@@ -39,11 +67,57 @@ class FakeProcess:
         self._clock = time.monotonic()
         self._ended_clock = 0.0
         self._task: asyncio.Task[int] | None = None
+        self._timeout_seconds = spec.timeout_seconds
+        self._wakes_at: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._exit_code: int | None = None
         self._signal: int | None = None
         self._limit: LimitName | None = None
         self._error: str | None = None
+        self.memory: dict[str, Any] = {}
+        """Of its command: where it is in what it does."""
+
+    @classmethod
+    def thawed(cls, frozen: FrozenProcess, running: asyncio.Event) -> FakeProcess:
+        """The process of a capture as it was; one that ran goes on when it is started."""
+        made = cls(frozen.spec, pid=frozen.pid, cwd=frozen.cwd, user=frozen.user, running=running)
+        made.id, made.env, made.memory = frozen.id, dict(frozen.env), frozen.memory
+        made.output.fill({STDOUT: frozen.stdout, STDERR: frozen.stderr})
+        made.stdin.fill(frozen.stdin, frozen.stdin_ended)
+        made.stdin_total, made.rows_cols = frozen.stdin_total, frozen.rows_cols
+        made._started_at, made._clock = frozen.started_at, time.monotonic() - frozen.wall_seconds
+        made._signal, made._limit, made._error = frozen.signal, frozen.limit_hit, frozen.error
+        made._timeout_seconds = frozen.timeout_seconds
+        if frozen.exit_code is not None:
+            made._end(frozen.exit_code)
+        return made
+
+    def frozen(self) -> FrozenProcess:
+        """Everything of it, while its code waits somewhere."""
+        ended = self.exited.is_set()
+        left = None if self._deadline is None or ended else self._deadline.when() - asyncio.get_running_loop().time()
+        return FrozenProcess(
+            id=self.id, spec=self.spec, pid=self.pid, cwd=self.cwd, user=self.user, env=self.env,
+            memory=self._remembered(), stdout=self.output.rings[STDOUT].kept(), stderr=self.output.rings[STDERR].kept(),
+            stdin=self.stdin.kept(), stdin_ended=self.stdin.ended, stdin_total=self.stdin_total,
+            rows_cols=self.rows_cols, started_at=self._started_at, timeout_seconds=left, signal=self._signal,
+            wall_seconds=(self._ended_clock if ended else time.monotonic()) - self._clock, limit_hit=self._limit,
+            error=self._error, exit_code=self._exit_code,
+        )  # fmt: skip
+
+    def remember_time(self, seconds: float) -> float:
+        """How long to sleep: what was left when it was captured, else `seconds`."""
+        left = float(self.memory.pop("sleep_left", seconds))
+        self._wakes_at = time.monotonic() + left
+        return left
+
+    def forget_time(self) -> None:
+        self._wakes_at = None
+
+    def _remembered(self) -> dict[str, Any]:
+        if self._wakes_at is None:
+            return self.memory
+        return {**self.memory, "sleep_left": max(0.0, self._wakes_at - time.monotonic())}
 
     def start(self, command: Command) -> None:
         if not self.spec.stdin and not self.spec.pty:
@@ -51,8 +125,8 @@ class FakeProcess:
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(command))
         self._task.add_done_callback(self._done)
-        if self.spec.timeout_seconds is not None:
-            self._deadline = loop.call_later(self.spec.timeout_seconds, self._time_out)
+        if self._timeout_seconds is not None:
+            self._deadline = loop.call_later(self._timeout_seconds, self._time_out)
 
     def fail(self, exit_code: Literal[126, 127], error: str, limit: LimitName | None = None) -> None:
         """It never ran."""
@@ -119,9 +193,10 @@ class FakeProcess:
         return "exited" if self.exited.is_set() else "running"
 
     async def _run(self, command: Command) -> int:
-        code = await command(self)
+        # a capture may fall between the command's end and the process's
+        code = self.memory["done"] = self.memory["done"] if "done" in self.memory else await command(self)
         await self._running.wait()
-        return code
+        return int(code)
 
     def _done(self, task: asyncio.Task[int]) -> None:
         # Here and not in the task: a task that is cancelled before its first step never runs a line.
@@ -144,6 +219,7 @@ class FakeProcess:
         self._exit_code = exit_code
         self._ended_clock = time.monotonic()
         self.exited.set()
+        self.memory = {}
         self.stdin.break_off()
         self.output.notify()
 

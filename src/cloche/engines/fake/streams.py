@@ -42,6 +42,14 @@ class Pipe:
             left = left[room:]
             self._notify()
 
+    def kept(self) -> bytes:
+        """What was written and not read yet."""
+        return bytes(self._buffer)
+
+    def fill(self, data: bytes, ended: bool) -> None:
+        """Begin with what another had kept."""
+        self._buffer, self.ended = bytearray(data), ended
+
     def end(self) -> None:
         self.ended = True
         self._notify()
