@@ -56,7 +56,7 @@ func representations(parts [][]byte) (all []shown, leftOut []string) {
 			continue
 		}
 		seen[kind] = true
-		if !strings.HasSuffix(kind, "json") {
+		if !isJSON(kind) {
 			if size := escapedSize(parts[i+1]); size > wire.MaxEvent {
 				leftOut = append(leftOut, kind)
 			} else {
@@ -74,15 +74,23 @@ func representations(parts [][]byte) (all []shown, leftOut []string) {
 // keyEnd is at the end of every key. The host counts these, and what parts a value, before it decodes anything.
 var keyEnd = []byte(`":`)
 
+// parts is at least how many values a reader makes of it.
+func (s shown) parts() (count int) {
+	if !isJSON(s.kind) {
+		return 0
+	}
+	for _, sign := range []string{",", "[", "{"} {
+		count += bytes.Count(s.value, []byte(sign))
+	}
+	return count
+}
+
 // countable leaves out what has more parts than the host takes.
 func countable(all []shown, leftOut []string, keys int) ([]shown, []string) {
 	kept := all[:0]
 	for _, item := range all {
-		more, parts := bytes.Count(item.value, keyEnd), 0
-		if strings.HasSuffix(item.kind, "json") {
-			parts = bytes.Count(item.value, []byte(",")) + bytes.Count(item.value, []byte("[")) + bytes.Count(item.value, []byte("{"))
-		}
-		if parts > wire.MaxItems || keys+more > wire.MaxItems-maxTypes {
+		more := bytes.Count(item.value, keyEnd)
+		if item.parts() > wire.MaxItems || keys+more > wire.MaxItems-maxTypes {
 			leftOut = append(leftOut, item.kind)
 			continue
 		}
@@ -130,18 +138,25 @@ func writeResult(seq int, role string, all []shown, metadata []byte, leftOut []s
 		line = append(line, item.value...)
 	}
 	line = append(append(line, `},"metadata":`...), metadata...)
-	if len(leftOut) > 0 {
-		line = append(line, `,"left_out":[`...)
-		for i, name := range leftOut {
-			if i > 0 {
-				line = append(line, ',')
-			}
-			line = wire.AppendText(line, name)
-		}
-		line = append(line, ']')
-	}
-	return finished(line)
+	return finished(appendLeftOut(line, leftOut))
 }
+
+func appendLeftOut(line []byte, names []string) []byte {
+	if len(names) == 0 {
+		return line
+	}
+	line = append(line, `,"left_out":[`...)
+	for i, name := range names {
+		if i > 0 {
+			line = append(line, ',')
+		}
+		line = wire.AppendText(line, name)
+	}
+	return append(line, ']')
+}
+
+// isJSON tells whether a representation of this type is a value and not a text.
+func isJSON(kind string) bool { return strings.HasSuffix(kind, "json") }
 
 // isType tells whether a name could be a MIME type: printable ASCII, with a slash.
 func isType(name string) bool {

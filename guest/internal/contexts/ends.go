@@ -22,10 +22,15 @@ func (c *Context) ended(l *link, end procs.HiddenEnd) {
 	if x != nil {
 		x.lose(l, reason, end)
 	}
+	endWaiting(waiting)
+	c.manager.forgetOldest()
+}
+
+// endWaiting is for what was queued in a context that has ended.
+func endWaiting(waiting []*Execution) {
 	for _, next := range waiting {
 		next.finish("context_ended", false, "")
 	}
-	c.manager.forgetOldest()
 }
 
 // conclude records why the interpreter has gone. The lock is held.
@@ -98,9 +103,7 @@ func (c *Context) give(reason string) {
 	waiting := c.queue
 	c.queue = nil
 	c.mu.Unlock()
-	for _, next := range waiting {
-		next.finish("context_ended", false, "")
-	}
+	endWaiting(waiting)
 }
 
 // stop kills the session with everything in it, for a reason, and waits until that is told.

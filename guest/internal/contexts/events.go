@@ -15,25 +15,22 @@ func begin(kind string, seq int) []byte {
 	return strconv.AppendInt(line, int64(seq), 10)
 }
 
+// named appends the key of the value that comes next.
+func named(line []byte, key string) []byte {
+	line = append(append(line, `,"`...), key...)
+	return append(line, `":`...)
+}
+
 func text(line []byte, key, value string) []byte {
-	line = append(line, `,"`...)
-	line = append(line, key...)
-	line = append(line, `":`...)
-	return wire.AppendText(line, value)
+	return wire.AppendText(named(line, key), value)
 }
 
 func number(line []byte, key string, value int) []byte {
-	line = append(line, `,"`...)
-	line = append(line, key...)
-	line = append(line, `":`...)
-	return strconv.AppendInt(line, int64(value), 10)
+	return strconv.AppendInt(named(line, key), int64(value), 10)
 }
 
 func seconds(line []byte, key string, value float64) []byte {
-	line = append(line, `,"`...)
-	line = append(line, key...)
-	line = append(line, `":`...)
-	return strconv.AppendFloat(line, value, 'f', 6, 64)
+	return strconv.AppendFloat(named(line, key), value, 'f', 6, 64)
 }
 
 func finished(line []byte) []byte { return append(line, '}', '\n') }

@@ -113,8 +113,8 @@ func fields(payload []byte, most int) [][]byte {
 	return found
 }
 
-// done reads "3 ok" or "3 exit 1".
-func done(payload []byte) (number int, status, detail string) {
+// readDone takes "3 ok" or "3 exit 1" apart.
+func readDone(payload []byte) (number int, status, detail string) {
 	first, rest, _ := strings.Cut(string(payload), " ")
 	number, _ = strconv.Atoi(first)
 	status, detail, _ = strings.Cut(rest, " ")

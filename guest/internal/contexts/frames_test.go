@@ -63,7 +63,7 @@ func FuzzFrames(f *testing.F) {
 			t.Fatalf("%v and %v, %d and %d frames", errOne, errTwo, len(one), len(two))
 		}
 		for _, said := range one {
-			done([]byte(said.payload))
+			readDone([]byte(said.payload))
 			problem([]byte(said.payload))
 			checkResult(t, []byte(said.payload))
 		}

@@ -35,11 +35,10 @@ func (c *Context) frame(kind byte, payload []byte) {
 		return
 	}
 	switch kind {
-	case frameDisplay, frameValue:
-		role := map[byte]string{frameDisplay: "display", frameValue: "value"}[kind]
-		if event := resultEvent(role, payload); event != nil {
-			x.log.append(false, event)
-		}
+	case frameDisplay:
+		x.show("display", payload)
+	case frameValue:
+		x.show("value", payload)
 	case frameError:
 		if name, message, traceback, ok := problem(payload); ok {
 			x.log.append(false, errorEvent(name, message, traceback))
@@ -55,8 +54,14 @@ func (c *Context) frame(kind byte, payload []byte) {
 	}
 }
 
+func (x *Execution) show(role string, payload []byte) {
+	if event := resultEvent(role, payload); event != nil {
+		x.log.append(false, event)
+	}
+}
+
 func (c *Context) done(x *Execution, payload []byte) {
-	number, status, detail := done(payload)
+	number, status, detail := readDone(payload)
 	if number != x.number {
 		return
 	}
@@ -64,17 +69,16 @@ func (c *Context) done(x *Execution, payload []byte) {
 	asked, expired := x.asked, x.expired
 	c.mu.Unlock()
 	status = c.verdict(x, status, detail, asked || expired)
-	if limit := ""; expired {
+	limit := ""
+	if expired {
 		status, limit = "timeout", "timeout"
-		defer x.finish(status, true, limit)
-	} else {
-		defer x.finish(status, true, "")
 	}
 	c.mu.Lock()
 	c.running = nil
 	next, l := c.advance(), c.link
 	c.mu.Unlock()
 	l.send(next)
+	x.finish(status, true, limit)
 }
 
 // verdict makes a status of the wire from what the program said.

@@ -3,9 +3,8 @@ package contexts
 import (
 	"syscall"
 	"time"
-	"unsafe"
-
 	"unicode/utf8"
+	"unsafe"
 )
 
 // The reading half of a link: frames and plain output become one order.
@@ -196,8 +195,10 @@ func (l *link) hear(fd int) int {
 func (l *link) heard(kind byte, payload []byte) {
 	l.drain()
 	switch kind {
-	case frameStdout, frameStderr:
-		l.merge(map[byte]int{frameStdout: 0, frameStderr: 1}[kind], payload)
+	case frameStdout:
+		l.merge(0, payload)
+	case frameStderr:
+		l.merge(1, payload)
 	case frameSync:
 		l.flush()
 		l.write(frame(frameAgain, nil))
