@@ -110,9 +110,9 @@ class UnixChannel:
     async def open(self) -> UnixStream:
         """Raises SandboxDeadError when nobody listens there, LimitHitError when this process has no descriptor left."""
         try:
-            sock = await _connect(self._path)
+            sock = await connect(self._path)
         except OSError as error:
-            raise _unreachable(self._path, error) from error
+            raise unreachable(self._path, error) from error
         stream = _OwnedStream(sock, self._streams)
         self._streams.add(stream)
         return stream
@@ -132,13 +132,14 @@ class _OwnedStream(UnixStream):
         super().close_now()
 
 
-def _unreachable(path: Path, error: OSError) -> ClocheError:
+def unreachable(path: Path, error: OSError) -> ClocheError:
     if error.errno in _EXHAUSTED:
         return LimitHitError(f"no descriptor or memory left to reach {path}: {error.strerror}", limit="open_files")
     return SandboxDeadError(f"nobody answers on {path}: {error.strerror or error}", reason="unreachable")
 
 
-async def _connect(path: Path) -> socket.socket:
+async def connect(path: Path) -> socket.socket:
+    """A connected, non-blocking socket. Raises OSError; `unreachable` says what it means."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
