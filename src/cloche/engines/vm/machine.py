@@ -149,18 +149,20 @@ def _x86_words(boot: Boot) -> list[str]:
 
 
 def qemu_argv(
-    machine: Machine, files: Mapping[str, int], *, incoming: bool, memory: int | None, sockets: Mapping[str, int]
+    machine: Machine, files: Mapping[str, int], *, incoming: bool, memory: int | str | None, sockets: Mapping[str, int]
 ) -> list[str]:
-    """QEMU's command line. Everything that it opens is a descriptor that it inherits:
+    """QEMU's command line. It works with descriptors that it inherits:
 
-    `files`: every drive's id; "kernel" and "initramfs" unless `incoming`; "console" (write only, O_APPEND for a file:
-    a pipe or a file) where the guest's console goes, without it nowhere. `memory`: a file of the machine's size whose
-    pages become the machine's RAM when they are read and private ones when they are written; None: plain RAM, all
-    that QEMU 7.2 can do. `sockets`: listening ones, "channel" and "qmp".
+    `files`: every drive's id; "console" (write only, O_APPEND for a file: a pipe or a file) where the guest's console
+    goes, without it nowhere; "kernel" and "initramfs", without them their paths; "kvm" for /dev/kvm (QEMU >= 9.1).
+    `memory`: a file of the machine's size, by descriptor or path, whose pages become the machine's RAM when they are
+    read and private ones when they are written; None: plain RAM, all that QEMU 7.2 can do. `sockets`: listening ones,
+    "channel" and "qmp".
 
     The same machine with `incoming` takes the state of one that was started without: whatever is in this list and
     not about booting decides about that, so a capture's key has to contain it."""
     argv = [_PROGRAM[machine.architecture], *_board(machine, "console" in files, memory is not None)]
+    argv += _accelerator(machine, files)
     argv += ["-smp", str(machine.vcpus), "-m", str(machine.memory_mib)]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     if memory is not None:
@@ -177,6 +179,8 @@ def qemu_argv(
 
 
 _PROGRAM = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+#: drives and the console count from 1
+_KVM_SET = 1000
 _INCOMING = ["-incoming", "defer", "-global", "migration.send-configuration=off"]
 
 
@@ -185,18 +189,24 @@ def _board(machine: Machine, console: bool, backed: bool) -> list[str]:
     common = ",suppress-vmdesc=on" + (",memory-backend=mem" if backed else "")
     if machine.architecture == "aarch64":
         cpu = "max" if machine.accelerator == "tcg" else "host"
-        return ["-M", f"virt{common}", "-accel", machine.accelerator, "-cpu", cpu]
+        return ["-M", f"virt{common}", "-cpu", cpu]
     # under TCG the kernel needs the PIT's interrupts; with hardware it has better clocks
     pit = "on" if machine.accelerator == "tcg" else "off"
     serial = "on" if console else "off"
     board = f"microvm,acpi=on,isa-serial={serial},rtc=on,pic=off,pit={pit},auto-kernel-cmdline=off{common}"
     # 5-level paging is slow to emulate; SeaBIOS would put ACPI tables over the initramfs
     cpu = "max,la57=off" if machine.accelerator == "tcg" else "host"
-    return ["-M", board, "-accel", machine.accelerator, "-cpu", cpu, "-bios", "qboot.rom"]
+    return ["-M", board, "-cpu", cpu, "-bios", "qboot.rom"]
 
 
-def _memory(machine: Machine, descriptor: int) -> str:
-    path = _descriptor_path(machine, descriptor)
+def _accelerator(machine: Machine, files: Mapping[str, int]) -> list[str]:
+    if machine.accelerator != "kvm" or "kvm" not in files:
+        return ["-accel", machine.accelerator]
+    return ["-add-fd", f"fd={files['kvm']},set={_KVM_SET}", "-accel", f"kvm,device=/dev/fdset/{_KVM_SET}"]
+
+
+def _memory(machine: Machine, memory: int | str) -> str:
+    path = _descriptor_path(machine, memory) if isinstance(memory, int) else memory.replace(",", ",,")
     size = f"size={machine.memory_mib}M,mem-path={path}"
     return f"memory-backend-file,id=mem,{size},share=off,readonly=on,rom=off"
 
@@ -226,8 +236,9 @@ def _qemu_console(fdset: int, descriptor: int) -> list[str]:
 
 
 def _qemu_boot(machine: Machine, files: Mapping[str, int]) -> list[str]:
-    kernel, initramfs = (_descriptor_path(machine, files[name]) for name in ("kernel", "initramfs"))
-    return ["-kernel", kernel, "-initrd", initramfs, "-append", machine.command_line]
+    places = {"kernel": machine.kernel, "initramfs": machine.initramfs}
+    places |= {name: _descriptor_path(machine, files[name]) for name in places if name in files}
+    return ["-kernel", places["kernel"], "-initrd", places["initramfs"], "-append", machine.command_line]
 
 
 def _check_range(field: str, value: int, low: int, high: int) -> None:

@@ -152,3 +152,18 @@ def test_an_arm_mac_gets_the_virt_board() -> None:
     argv = qemu_argv(arm, FILES, incoming=False, memory=None, sockets=SOCKETS)
     assert argv[0] == "qemu-system-aarch64" and option(argv, "-M")[0].startswith("virt")
     assert option(argv, "-kernel") == ["/dev/fd/10"] and "-bios" not in argv
+
+
+def test_what_is_no_descriptor_is_opened_where_the_machine_says() -> None:
+    files = {name: number for name, number in FILES.items() if name not in ("kernel", "initramfs")}
+    argv = qemu_argv(machine(), files, incoming=False, memory="/m/a,size=1", sockets=SOCKETS)
+    assert option(argv, "-kernel") == ["/k/vmlinux"] and option(argv, "-initrd") == ["/k/initrd"]
+    assert "mem-path=/m/a,,size=1," in option(argv, "-object")[0]
+
+
+def test_kvm_may_come_as_a_descriptor_and_emulation_never_gets_it() -> None:
+    files = {**FILES, "kvm": 15}
+    argv = qemu_argv(machine(accelerator="kvm"), files, incoming=False, memory=9, sockets=SOCKETS)
+    assert option(argv, "-accel") == ["kvm,device=/dev/fdset/1000"] and "fd=15,set=1000" in option(argv, "-add-fd")
+    emulated = qemu_argv(machine(), files, incoming=False, memory=9, sockets=SOCKETS)
+    assert option(emulated, "-accel") == ["tcg"] and "fd=15,set=1000" not in option(emulated, "-add-fd")
