@@ -29,9 +29,10 @@ const (
 // initDoc is what the supervisor sends once the ids are mapped; its arrival is the sign to go on. The plan came before.
 type initDoc struct {
 	Nonce string `json:"nonce"`
-	// descriptors come after the document: the listening socket and the log first. The numbers are places among them, -1
-	// for none.
+	// descriptors come after the document, the log first. The numbers are places among them, -1 for none.
 	Lent         int   `json:"lent"`
+	Listen       int   `json:"listen"`
+	Given        []int `json:"given"` // what a program gets, in the order of its numbers
 	Trees        []int `json:"trees"`
 	Tasks        []int `json:"tasks"` // the cgroups that this process enters by itself
 	Restore      int   `json:"restore"`
@@ -39,7 +40,7 @@ type initDoc struct {
 
 	plan                        Plan
 	listen, restoreFD, memoryFD int
-	trees, tasks                []int
+	given, trees, tasks         []int
 }
 
 // awaitRelease reads the plan, and waits until the supervisor says that this process is where it belongs. Until then it
@@ -72,11 +73,14 @@ func (d *initDoc) take() error {
 		}
 		return lent[place]
 	}
-	d.listen, d.restoreFD, d.memoryFD = lent[0], at(d.Restore), at(d.MemoryEvents)
+	d.listen, d.restoreFD, d.memoryFD = at(d.Listen), at(d.Restore), at(d.MemoryEvents)
 	for _, standard := range []int{1, 2} {
-		if err := syscall.Dup3(lent[1], standard, 0); err != nil {
+		if err := syscall.Dup3(lent[0], standard, 0); err != nil {
 			return err
 		}
+	}
+	for _, place := range d.Given {
+		d.given = append(d.given, at(place))
 	}
 	for _, place := range d.Trees {
 		d.trees = append(d.trees, at(place))
@@ -93,7 +97,7 @@ type initReport struct {
 	LandlockOf int         `json:"landlock_abi"`
 }
 
-// InitMain runs as PID 1 of the new namespaces and becomes the guest. It never returns.
+// InitMain runs as PID 1 of the new namespaces and becomes the guest, or the plan's program. It never returns.
 //
 // It holds every capability, but only over its own user namespace: on the host it is an ordinary process of an
 // unprivileged id, so nothing it does here can reach what that id could not.
@@ -110,7 +114,7 @@ func InitMain() {
 		err = build(&doc)
 	}
 	if err == nil {
-		err = becomeGuest(&doc)
+		err = become(&doc)
 	}
 	report(initReport{Failure: err.(*StageError)})
 	os.Exit(1)
@@ -132,7 +136,8 @@ func build(doc *initDoc) error {
 		return err
 	}
 	if !plan.IDs.Shared() {
-		if err := sys.SetIds(plan.IDs.UID, plan.IDs.GID, nil); err != nil {
+		// root of the namespace builds, whoever is to live there
+		if err := sys.SetIds(0, 0, nil); err != nil {
 			return stage("take ids", err)
 		}
 	}
@@ -150,45 +155,87 @@ func build(doc *initDoc) error {
 	return makeRoot(doc)
 }
 
-func becomeGuest(doc *initDoc) error {
+func become(doc *initDoc) error {
 	plan := &doc.plan
 	if err := ownKeyring(); err != nil {
 		return stage("session keyring", err)
 	}
 	syscall.Umask(0o022)
-	env, err := passDescriptors(doc)
+	image, err := imageOf(doc)
 	if err != nil {
 		return stage("descriptors", err)
 	}
+	if err := dropRights(plan); err != nil {
+		return err
+	}
+	abi, err := landlock.Apply(plan.Landlock)
+	if err != nil {
+		return stage("landlock", err)
+	}
+	if plan.Program == nil {
+		image.env = append(image.env, "CLOCHE_LANDLOCK_ABI="+strconv.Itoa(abi))
+	}
+	// after every change of ids, because those clear it
+	if err := sys.DieWithParent(); err != nil {
+		return stage("parent death signal", err)
+	}
+	report(initReport{OK: true, LandlockOf: abi})
+	if err := seccomp.Apply(image.filter); err != nil {
+		return stage("seccomp", err)
+	}
+	return stage("start guest", sys.Exec(image.path, image.argv, image.env))
+}
+
+// image is what this process becomes.
+type image struct {
+	path   string
+	argv   []string
+	env    []string
+	filter []seccomp.Instruction
+}
+
+// imageOf also puts the descriptors where the image expects them. Nothing else of this process survives.
+func imageOf(doc *initDoc) (image, error) {
+	if err := sys.CloseRange(3, ^uint(0)>>1, sys.CloseRangeCloexec); err != nil {
+		return image{}, err
+	}
+	if program := doc.plan.Program; program != nil {
+		return image{program.Argv[0], program.Argv, program.environment(), seccomp.VMM()}, program.place(doc.given)
+	}
+	env, err := passDescriptors(doc)
+	return image{guestInside, []string{"cloche-guest"}, env, seccomp.Program(doc.plan.IDs.Shared())}, err
+}
+
+// dropRights takes everything away that the image may not have: ids first, as only they need capabilities.
+func dropRights(plan *Plan) error {
+	if err := sys.DropBounding(plan.GuestCaps...); err != nil {
+		return stage("bounding set", err)
+	}
+	if err := takeIDs(&plan.IDs); err != nil {
+		return stage("take ids", err)
+	}
+	// of the ids that it has now
 	if err := limitProcesses(plan); err != nil {
 		return stage("pids limit", err)
 	}
 	if err := limitQueues(); err != nil {
 		return stage("limits", err)
 	}
-	if err := sys.DropBounding(plan.GuestCaps...); err != nil {
-		return stage("bounding set", err)
-	}
 	if err := sys.SetCaps(plan.GuestCaps...); err != nil {
 		return stage("capabilities", err)
 	}
-	if err := sys.NoNewPrivileges(); err != nil {
-		return stage("no new privileges", err)
+	return stage("no new privileges", sys.NoNewPrivileges())
+}
+
+// takeIDs: the kernel takes the capabilities of a root that becomes somebody else, unless it is asked not to.
+func takeIDs(ids *IDs) error {
+	if ids.Shared() || (ids.UID == 0 && ids.GID == 0) {
+		return nil
 	}
-	abi, err := landlock.Apply(plan.Landlock)
-	if err != nil {
-		return stage("landlock", err)
+	if err := sys.KeepCaps(); err != nil {
+		return err
 	}
-	env = append(env, "CLOCHE_LANDLOCK_ABI="+strconv.Itoa(abi))
-	// after every change of ids, because those clear it
-	if err := sys.DieWithParent(); err != nil {
-		return stage("parent death signal", err)
-	}
-	report(initReport{OK: true, LandlockOf: abi})
-	if err := seccomp.Apply(seccomp.Program(plan.IDs.Shared())); err != nil {
-		return stage("seccomp", err)
-	}
-	return stage("start guest", sys.Exec(guestInside, []string{"cloche-guest"}, env))
+	return sys.SetIds(ids.UID, ids.GID, nil)
 }
 
 // limitNamespace bounds what the kernel counts per user namespace. New user namespaces are refused by seccomp as well;
@@ -228,14 +275,14 @@ func limitQueues() error {
 // headroom, or a fork bomb of the same id would keep it from starting threads.
 func limitProcesses(plan *Plan) error {
 	const rlimitNproc = 6
-	value := plan.Pids + 256
+	value := plan.Pids
+	if plan.Program == nil {
+		value += 256
+	}
 	return syscall.Setrlimit(rlimitNproc, &syscall.Rlimit{Cur: value, Max: value})
 }
 
 func passDescriptors(doc *initDoc) ([]string, error) {
-	if err := sys.CloseRange(3, ^uint(0)>>1, sys.CloseRangeCloexec); err != nil {
-		return nil, err
-	}
 	env := []string{"CLOCHE_NONCE=" + doc.Nonce, "CLOCHE_SANDBOX_ID=" + doc.plan.SandboxID}
 	if doc.plan.IDs.Shared() {
 		env = append(env, "CLOCHE_SHARED_UID=1")

@@ -36,6 +36,7 @@ type Plan struct {
 	Deadline     float64           `json:"deadline"`
 	Restore      string            `json:"restore"`
 	KeepDisk     string            `json:"keep_disk"`
+	Program      *Program          `json:"program"`
 }
 
 // learnPlans makes the decoder of plans, which takes it longer than reading one does. Whoever waits for a plan has the time.
@@ -43,7 +44,7 @@ func learnPlans() {
 	var known Plan
 	_ = json.Unmarshal([]byte(`{"sandbox_id":"","ids":{"uid_map":[[0]]},"cgroups":[{"writes":[["",""]],"optional":[""]}],"freezer":{},`+
 		`"skeleton":[{"mode":0}],"binds":[{"read_only":true}],"landlock":{"read":[""]},"guest_env":{"":""},"guest_caps":[0],`+
-		`"pids":0,"deadline":0.5}`), &known)
+		`"pids":0,"deadline":0.5,"program":{"argv":[""],"env":{"":""},"files":[{"fd":0}],"listen":[{"fd":0}]}}`), &known)
 }
 
 // IDs says which host ids the box has. Mode "one": the caller's own, seen inside as UID/GID. "helper": Maps, written by

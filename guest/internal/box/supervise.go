@@ -66,6 +66,8 @@ type supervisor struct {
 	upFD     int
 	events   int
 	log      int
+	given    []int // what the plan's program gets, in the order of its numbers
+	console  *console
 	mounts   int // the box's mount namespace, so that its mounts need not go before its end is known
 	deadline float64
 	ending   ending
@@ -89,7 +91,7 @@ func (s *supervisor) quiet() {
 }
 
 func (s *supervisor) start() error {
-	s.upFD, s.events, s.idLock, s.log, s.mounts = -1, -1, -1, -1, -1
+	s.upFD, s.events, s.idLock, s.log, s.mounts, s.listen = -1, -1, -1, -1, -1, -1
 	var doc [2]int
 	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
 		return stage("pipe", err)
@@ -121,6 +123,9 @@ func (s *supervisor) prepare(child int) error {
 	}
 	if err := json.Unmarshal(raw, &s.plan); err != nil {
 		return stage("read plan", err)
+	}
+	if err := s.plan.Program.check(); err != nil {
+		return err
 	}
 	s.deadline = s.plan.Deadline
 	s.nonce = newNonce()
@@ -173,8 +178,14 @@ func (s *supervisor) openFiles() error {
 	if err = syscall.Dup3(s.log, 2, 0); err != nil {
 		return stage("log", err)
 	}
-	if s.listen, err = listenUnix("guest.sock", 512); err != nil {
-		return stage("guest socket", err)
+	if s.plan.Program != nil {
+		err = s.openGiven(s.plan.Program)
+	} else {
+		s.listen, err = listenUnix("guest.sock", 512)
+		err = stage("guest socket", err)
+	}
+	if err != nil {
+		return err
 	}
 	if s.control, err = listenUnix("control.sock", 16); err != nil {
 		return stage("control socket", err)
@@ -219,10 +230,16 @@ func (s *supervisor) spawn(doc int) error {
 // lend lists what the child gets beside its document. As root the sources of binds are opened here, because the box's
 // own id may not even walk to them; open_tree gives the child that one tree and no way to anything beside it.
 func (s *supervisor) lend(doc *initDoc) ([]int, error) {
-	lent := []int{s.listen, s.log}
+	lent := []int{s.log}
 	add := func(fd int) int {
 		lent = append(lent, fd)
 		return len(lent) - 1
+	}
+	if s.listen >= 0 {
+		doc.Listen = add(s.listen)
+	}
+	for _, fd := range s.given {
+		doc.Given = append(doc.Given, add(fd))
 	}
 	if s.plan.Restore != "" {
 		fd, err := syscall.Open(s.plan.Restore, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
@@ -274,7 +291,7 @@ func (s *supervisor) clone(files []uintptr) error {
 // release lets the child go on: not before its ids are mapped and it sits in its cgroups, so nothing of it ever runs
 // outside its limits.
 func (s *supervisor) release() error {
-	doc := initDoc{Nonce: s.nonce, Restore: -1, MemoryEvents: -1}
+	doc := initDoc{Nonce: s.nonce, Listen: -1, Restore: -1, MemoryEvents: -1}
 	lent, err := s.lend(&doc)
 	defer s.takeBack(lent)
 	if err != nil {
@@ -368,7 +385,8 @@ func (s *supervisor) undo() {
 	removeCgroups(s.plan.Cgroups)
 	if s.plan.RunDir != "" {
 		// by their whole names: this process may not have come as far as that directory
-		_ = syscall.Unlink(s.plan.RunDir + "/guest.sock")
-		_ = syscall.Unlink(s.plan.RunDir + "/control.sock")
+		for _, name := range append(s.plan.sockets(), "control.sock") {
+			_ = syscall.Unlink(s.plan.RunDir + "/" + name)
+		}
 	}
 }

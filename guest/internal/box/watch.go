@@ -30,6 +30,7 @@ type Exit struct {
 	EndedAt   float64 `json:"ended_at"`
 	DiskSaved bool    `json:"disk_saved"`
 	DiskError string  `json:"disk_error,omitempty"`
+	Console   string  `json:"console,omitempty"` // the last words of the plan's program
 
 	initPid int
 }
@@ -39,11 +40,15 @@ const Killed = "killed"
 
 func now() float64 { return float64(time.Now().UnixNano()) / 1e9 }
 
-// watch serves the control socket and the deadline until the box has ended.
+// watch serves the control socket, the console and the deadline until the box has ended.
 func (s *supervisor) watch() {
 	for {
 		fds := []sys.PollFd{{Fd: int32(s.pidfd), Events: sys.PollIn}, {Fd: int32(s.control), Events: sys.PollIn}}
-		if _, err := sys.Poll(fds, s.untilDeadline()); err != nil {
+		console, due := s.console.due()
+		if console {
+			fds = append(fds, sys.PollFd{Fd: int32(s.console.fd), Events: sys.PollIn})
+		}
+		if _, err := sys.Poll(fds, sooner(due, s.untilDeadline())); err != nil {
 			break
 		}
 		if fds[0].Revents != 0 {
@@ -52,11 +57,22 @@ func (s *supervisor) watch() {
 		if fds[1].Revents != 0 {
 			s.answer()
 		}
+		if console && fds[2].Revents != 0 {
+			s.console.read()
+		}
 		if s.deadline > 0 && now() >= s.deadline {
 			s.end("expired")
 		}
 	}
 	s.finish()
+}
+
+// sooner of two numbers of milliseconds, of which a negative one means never.
+func sooner(a, b int64) int64 {
+	if a < 0 || b < 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 func (s *supervisor) untilDeadline() int64 {
@@ -99,6 +115,7 @@ type reply struct {
 	OOMKills  int     `json:"oom_kills"`
 	DiskBytes int64   `json:"disk_bytes"`
 	DiskLimit int64   `json:"disk_limit_bytes"`
+	Console   *string `json:"console,omitempty"`
 	Exit      *Exit   `json:"exit,omitempty"`
 }
 
@@ -151,6 +168,14 @@ func (s *supervisor) handle(r *request) reply {
 	case "status":
 	case "deadline":
 		s.deadline = r.Deadline
+	case "console":
+		if s.console == nil {
+			return reply{Error: "no console"}
+		}
+		r := s.state()
+		said := s.console.last(consoleKept)
+		r.Console = &said
+		return r
 	case "freeze", "thaw":
 		if s.plan.Freezer == nil {
 			return reply{Error: "no freezer"}
@@ -187,22 +212,22 @@ func (s *supervisor) send(fd int, r reply) {
 func (s *supervisor) finish() {
 	var status syscall.WaitStatus
 	_, _ = syscall.Wait4(s.pid, &status, 0, nil)
-	if s.ending.reason == "" && status.Exited() && status.ExitStatus() == 0 {
+	if s.plan.Program == nil && s.ending.reason == "" && status.Exited() && status.ExitStatus() == 0 {
 		// the guest was asked to shut down and has: whoever asked wants to come back to the disk
 		s.ending.reason, s.ending.keepDisk = "stopped", true
 	}
-	exit := Exit{SandboxID: s.plan.SandboxID, Nonce: s.nonce, ExitCode: exitCode(status), Reason: s.reason(), EndedAt: now(),
+	exit := Exit{SandboxID: s.plan.SandboxID, Nonce: s.nonce, ExitCode: exitCode(status), Reason: s.reason(status), EndedAt: now(),
 		initPid: s.pid}
-	s.exit = &exit
-	if s.ending.keepDisk {
-		if err := s.saveDisk(); err != nil {
-			exit.DiskError = err.Error()
-		} else {
-			exit.DiskSaved = true
-		}
+	if s.console != nil {
+		s.console.drain()
+		exit.Console = s.console.last(consoleInExit)
 	}
+	s.exit = &exit
+	s.keep(&exit)
 	removeCgroups(s.plan.Cgroups)
-	_ = syscall.Unlink("guest.sock")
+	for _, name := range s.plan.sockets() {
+		_ = syscall.Unlink(name)
+	}
 	if s.ending.reason != Killed || s.ending.keepDisk {
 		// whoever wants the host's directories back that were mounted finds them free; else they are a moment later
 		s.letMountsGo()
@@ -219,6 +244,20 @@ func (s *supervisor) finish() {
 	_ = syscall.Close(s.control)
 }
 
+// keep saves the disk when that is wanted. A program's disks are files of the host, which are there in any case.
+func (s *supervisor) keep(exit *Exit) {
+	if !s.ending.keepDisk {
+		return
+	}
+	if s.plan.Program == nil {
+		if err := s.saveDisk(); err != nil {
+			exit.DiskError = err.Error()
+			return
+		}
+	}
+	exit.DiskSaved = true
+}
+
 func (s *supervisor) letMountsGo() {
 	if s.mounts >= 0 {
 		_ = syscall.Close(s.mounts)
@@ -233,12 +272,14 @@ func (s *supervisor) asked(timeout int64) bool {
 	return err == nil && n > 0
 }
 
-func (s *supervisor) reason() string {
+func (s *supervisor) reason(status syscall.WaitStatus) string {
 	switch {
 	case s.ending.reason != "":
 		return s.ending.reason
-	case oomKills(s.events) > 0:
+	case status != 0 && oomKills(s.events) > 0:
 		return "out_of_memory"
+	case s.plan.Program != nil:
+		return "program_ended"
 	}
 	return "guest_died"
 }

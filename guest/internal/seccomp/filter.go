@@ -18,6 +18,7 @@ const (
 	jge   = 0x35
 	jset  = 0x45
 	ret   = 0x06
+	andK  = 0x54 // BPF_ALU | BPF_AND | BPF_K
 
 	offNr   = 0
 	offArch = 4
@@ -64,14 +65,18 @@ func argHigh(n uint32) uint32                            { return offArgs + 8*n 
 // Program is the whole filter. sharedUID: user code has the guest's uid, so calls that the kernel would permit between
 // processes of one user are refused where they name somebody else.
 func Program(sharedUID bool) []Instruction {
-	special := specials(sharedUID)
+	return assemble(allowed, specials(sharedUID))
+}
+
+// assemble permits the numbers of the table, those of `special` as their bodies say, and nothing else.
+func assemble(table map[string]uint32, special map[string][]Instruction) []Instruction {
 	program := prologue()
 	for _, name := range sortedNames(special) {
 		body := special[name]
-		program = append(program, jump(jeq, allowed[name], 0, uint8(len(body))))
+		program = append(program, jump(jeq, table[name], 0, uint8(len(body))))
 		program = append(program, body...)
 	}
-	program = append(program, ranges(special)...)
+	program = append(program, ranges(table, special)...)
 	program = append(program, jump(jgt, newestKnown, 0, 1), answer(errno(syscall.ENOSYS)))
 	return append(program, answer(errno(syscall.EPERM)))
 }
@@ -166,9 +171,9 @@ func noneOf(arg uint32, values []uint32) []Instruction {
 }
 
 // ranges joins neighbouring numbers, because the kernel tries the filter on every number when it is applied.
-func ranges(special map[string][]Instruction) []Instruction {
+func ranges(table map[string]uint32, special map[string][]Instruction) []Instruction {
 	numbers := []uint32{}
-	for name, number := range allowed {
+	for name, number := range table {
 		if _, isSpecial := special[name]; !isSpecial {
 			numbers = append(numbers, number)
 		}

@@ -26,6 +26,9 @@ func evaluate(t *testing.T, program []Instruction, arch, nr uint32, args ...uint
 			continue
 		case ret:
 			return in.K
+		case andK:
+			acc &= in.K
+			continue
 		case jeq:
 			hit = acc == in.K
 		case jgt:

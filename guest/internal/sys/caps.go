@@ -22,6 +22,7 @@ const (
 	prCapbsetRead       = 23
 	prSetNoNewPrivs     = 38
 	prSetPdeathsig      = 1
+	prSetKeepcaps       = 8
 	prCapAmbient        = 47
 	prCapAmbientClear   = 4
 	capabilityVersion3  = 0x20080522
@@ -73,6 +74,9 @@ func SetCaps(caps ...int) error {
 	_, _, e := syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
 	return errnoOrNil(e)
 }
+
+// KeepCaps lets the permitted set of the calling thread survive its next change of ids; the next exec forgets it.
+func KeepCaps() error { return Prctl(prSetKeepcaps, 1, 0, 0, 0) }
 
 // NoNewPrivileges can never be undone by this thread or its descendants.
 func NoNewPrivileges() error { return Prctl(prSetNoNewPrivs, 1, 0, 0, 0) }
