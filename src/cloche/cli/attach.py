@@ -27,7 +27,7 @@ WAITING_PIECES = 256
 def run(process: Process, watch: Watch, *, stdin: bool, terminal: bool) -> ProcessInfo:
     """Until the process ends: its output to this program's, and this program's input to it. The process is killed
     when the output cannot be written or this program is told to end."""
-    screen = own_terminal.Screen()
+    screen = own_terminal.ScreenWatch()
     try:
         with ExitStack() as stack:
             if terminal:

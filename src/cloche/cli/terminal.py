@@ -52,7 +52,7 @@ def kind() -> dict[str, str]:
     return {name: value for name in _PASSED if (value := os.environ.get(name, "")) and value.isprintable()}
 
 
-class Screen:
+class ScreenWatch:
     """Remembers whether the output has switched to the alternate screen, which whoever is cut off cannot leave."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Screen:
 
 
 @contextmanager
-def raw(screen: Screen) -> Iterator[None]:
+def raw(screen: ScreenWatch) -> Iterator[None]:
     """Every key goes to the process; the terminal is as it was afterwards, however this is left, and while this
     program is stopped."""
     before = termios.tcgetattr(0)
@@ -91,7 +91,7 @@ def raw(screen: Screen) -> Iterator[None]:
         signal.signal(signal.SIGTSTP, handler)
 
 
-def _put_back(before: list[Any], screen: Screen) -> None:
+def _put_back(before: list[Any], screen: ScreenWatch) -> None:
     # TCSANOW: a terminal that nobody reads never drains. One that is gone needs nothing any more
     with suppress(termios.error, OSError):
         termios.tcsetattr(0, termios.TCSANOW, before)

@@ -43,7 +43,7 @@ def test_leave_keys_need_three_presses_within_a_second() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_the_alternate_screen_is_noticed_however_it_is_cut(size: int) -> None:
-    screen = terminal.Screen()
+    screen = terminal.ScreenWatch()
     for text, other in ((b"ab\x1b[?1049hcd", True), (b"x" * 20, True), (b"\x1b[?1049l\x1b[?1049h\x1b[?1049l", False)):
         for start in range(0, len(text), size):
             screen.note(text[start : start + size])
