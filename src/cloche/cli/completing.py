@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from cloche.cli.render import clean
 from cloche.sdk.launch import default_home, socket_path
 
-#: for everything that the node is asked
+#: of silence, after which the node counts as none
 SECONDS = 0.1
 MAX_ANSWER_BYTES = 1 << 20
 _REQUEST = b"GET /v1/sandboxes?limit=200 HTTP/1.1\r\nHost: cloche\r\nConnection: close\r\n\r\n"

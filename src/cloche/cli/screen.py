@@ -23,6 +23,8 @@ _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 _TOGETHER, _SHOW = "\x1b[?2026h", "\x1b[?2026l"
 #: after an ESC that begins no sequence within this time, it was the key itself
 ESCAPE_SECONDS = 0.05
+#: what goes on for longer is noise
+LONGEST_SEQUENCE = 32
 _NAMES = {
     "A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end", "1~": "home", "4~": "end",
     "5~": "page up", "6~": "page down", "3~": "delete", "7~": "home", "8~": "end",
@@ -36,26 +38,34 @@ def keys(text: str) -> tuple[list[str], str]:
     found: list[str] = []
     while text:
         if text[0] != "\x1b":
-            found += [_CONTROLS.get(text[0], text[0] if text[0].isprintable() else "")]
+            found.append(_CONTROLS.get(text[0], text[0] if text[0].isprintable() else ""))
             text = text[1:]
             continue
         name, rest = _sequence(text)
         if name is None:
-            return [key for key in found if key], text
+            break
         found.append(name)
         text = rest
-    return [key for key in found if key], ""
+    return [key for key in found if key], text
 
 
 def _sequence(text: str) -> tuple[str | None, str]:
+    """The key whose sequence `text` begins with, and what follows it. "": one that nobody asks for; None: the sequence
+    is not complete."""
     if len(text) == 1:
         return None, text
     if text[1] not in "[O":
         return "escape", text[1:]
     for at in range(2, len(text)):
         if "@" <= text[at] <= "~":
-            return _NAMES.get(text[2 : at + 1], _NAMES.get(text[at], "") if text[2] != "1" else ""), text[at + 1 :]
-    return (None, text) if len(text) < 32 else ("", "")
+            return _name(text[2 : at + 1]), text[at + 1 :]
+    return (None, text) if len(text) < LONGEST_SEQUENCE else ("", "")
+
+
+def _name(sequence: str) -> str:
+    # "1;5A" is up together with Ctrl, which means something else than up
+    with_modifier = sequence.startswith("1")
+    return _NAMES.get(sequence, "" if with_modifier else _NAMES.get(sequence[-1], ""))
 
 
 class Screen:

@@ -25,17 +25,18 @@ def command(socket: str | None, stop_sandboxes: bool) -> None:
     home = Path(os.path.abspath(default_home()))
     if listens(home):
         raise AlreadyExistsError(f"a node already serves {home}", remedy="cloche node stop, then cloche serve")
-    _say(home, socket, stop_sandboxes)
+    # the node works in another directory, so a relative path would mean nothing to it
+    also = os.path.abspath(socket) if socket else None
+    _say(home, also, stop_sandboxes)
     program = [sys.executable, "-P", "-m", "cloche.node", "--foreground", "--idle-seconds", "0", "--home", str(home)]
-    if socket:
-        # the node works in another directory, so a relative path would mean nothing to it
-        program += ["--also-listen", os.path.abspath(socket)]
+    if also:
+        program += ["--also-listen", also]
     if stop_sandboxes:
         program.append("--stop-sandboxes")
     os.execve(sys.executable, program, node_environment(os.environ))  # noqa: S606
 
 
-def _say(home: Path, socket: str | None, stop_sandboxes: bool) -> None:
-    places = f"{home}/node.sock" + (f" and {os.path.abspath(socket)}" if socket else "")
+def _say(home: Path, also: str | None, stop_sandboxes: bool) -> None:
+    places = f"{home}/node.sock" + (f" and {also}" if also else "")
     fate = "are stopped then" if stop_sandboxes else "go on without it"
     say(f"cloche: serving {clean(places)}; Ctrl-C leaves, sandboxes {fate}")
