@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 
 from cloche.mcp.answer import Image
 
@@ -29,7 +30,7 @@ def kind(data: bytes) -> str | None:
     return "image/webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def of_bundle(data: dict[str, object]) -> Image | None:
+def of_bundle(data: Mapping[str, object]) -> Image | None:
     """The best picture of a MIME bundle: PNG, else JPEG, GIF, WebP, else SVG. None when there is none, or none that is
     what it says."""
     for name in ("image/png", "image/jpeg", "image/gif", "image/webp"):

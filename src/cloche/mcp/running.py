@@ -57,7 +57,7 @@ async def python(box: AsyncSandbox, code: str, seconds: float, tell: Callable[[b
 
 
 def _gather(ran: Ran, kind: str, data: Mapping[str, Any]) -> None:
-    image = images.of_bundle(dict(data))
+    image = images.of_bundle(data)
     if image is not None and len(ran.images) < images.MAX_IMAGES:
         ran.images.append(image)
     elif image is not None:

@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
+_USUAL = Settings()
+
+
 def read(environ: Mapping[str, str], dotenv: str = "") -> Settings:
     """The environment wins over the text of a `.env` file. Raises InvalidError naming the variable.
 
@@ -43,8 +46,8 @@ def read(environ: Mapping[str, str], dotenv: str = "") -> Settings:
     given = {**in_file, **environ}
     level, notes = _level(given)
     return Settings(
-        sandbox_timeout_seconds=_number(given, "SANDBOX_TIMEOUT", 300.0, MAX_SECONDS),
-        max_sandboxes=max(1, int(_number(given, "MAX_SANDBOXES", 10, 10_000))),
+        sandbox_timeout_seconds=_number(given, "SANDBOX_TIMEOUT", _USUAL.sandbox_timeout_seconds, MAX_SECONDS),
+        max_sandboxes=max(1, int(_number(given, "MAX_SANDBOXES", _USUAL.max_sandboxes, 10_000))),
         keep=_flag(given, "CLOCHE_MCP_KEEP"),
         scope=_scope(given.get("CLOCHE_MCP_SCOPE") or "own"),
         template=given.get("CLOCHE_MCP_TEMPLATE") or None,
