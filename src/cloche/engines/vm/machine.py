@@ -30,6 +30,8 @@ MAX_COMMAND_LINE_BYTES = 2047
 #: where a guest without a virtio-serial port listens
 GUEST_VSOCK_PORT = 1024
 
+#: of code that emulation has translated; what QEMU takes by itself is a share of the host's memory
+TRANSLATED_MIB = 128
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 _DRIVE_ID = re.compile(r"[a-z][a-z0-9_]{0,15}")
@@ -153,7 +155,7 @@ def qemu_argv(
 ) -> list[str]:
     """QEMU's command line. It works with descriptors that it inherits:
 
-    `files`: every drive's id; "console" (write only, O_APPEND for a file: a pipe or a file) where the guest's console
+    `files`: every drive's id; "console", a connected socket, where the guest's console
     goes, without it nowhere; "kernel" and "initramfs", without them their paths; "kvm" for /dev/kvm (QEMU >= 9.1).
     `memory`: a file of the machine's size, by descriptor or path, whose pages become the machine's RAM when they are
     read and private ones when they are written; None: plain RAM, all that QEMU 7.2 can do. `sockets`: listening ones,
@@ -173,7 +175,7 @@ def qemu_argv(
     for number, drive in enumerate(machine.drives):
         argv += _qemu_drive(drive, number + 1, files[drive.id])
     if "console" in files:
-        argv += _qemu_console(len(machine.drives) + 1, files["console"])
+        argv += _qemu_console(files["console"])
     argv += ["-sandbox", SANDBOX]
     return argv + (_INCOMING if incoming else _qemu_boot(machine, files))
 
@@ -200,6 +202,8 @@ def _board(machine: Machine, console: bool, backed: bool) -> list[str]:
 
 
 def _accelerator(machine: Machine, files: Mapping[str, int]) -> list[str]:
+    if machine.accelerator == "tcg":
+        return ["-accel", f"tcg,tb-size={TRANSLATED_MIB}"]
     if machine.accelerator != "kvm" or "kvm" not in files:
         return ["-accel", machine.accelerator]
     return ["-add-fd", f"fd={files['kvm']},set={_KVM_SET}", "-accel", f"kvm,device=/dev/fdset/{_KVM_SET}"]
@@ -230,9 +234,8 @@ def _qemu_drive(drive: Drive, fdset: int, descriptor: int) -> list[str]:
     return ["-add-fd", f"fd={descriptor},set={fdset}", "-drive", ",".join(options), "-device", device]
 
 
-def _qemu_console(fdset: int, descriptor: int) -> list[str]:
-    console = f"file,id=console,path=/dev/fdset/{fdset},append=on"
-    return ["-add-fd", f"fd={descriptor},set={fdset}", "-chardev", console, "-serial", "chardev:console"]
+def _qemu_console(descriptor: int) -> list[str]:
+    return ["-chardev", f"socket,id=console,fd={descriptor}", "-serial", "chardev:console"]
 
 
 def _qemu_boot(machine: Machine, files: Mapping[str, int]) -> list[str]:

@@ -106,7 +106,8 @@ def test_qemu_opens_nothing_by_its_path() -> None:
     argv = qemu_argv(machine(), FILES, incoming=False, memory=9, sockets=SOCKETS)
     assert not any(place in word for word in argv for place in ("/k/", "/d/"))
     assert option(argv, "-kernel") == ["/proc/self/fd/10"] and option(argv, "-initrd") == ["/proc/self/fd/11"]
-    assert option(argv, "-add-fd") == ["fd=12,set=1", "fd=13,set=2", "fd=14,set=3"]
+    assert option(argv, "-add-fd") == ["fd=12,set=1", "fd=13,set=2"]
+    assert "socket,id=console,fd=14" in option(argv, "-chardev")
     root, scratch = option(argv, "-drive")
     assert "readonly=on" in root and "throttling.iops-total=500" in root
     assert "readonly" not in scratch and "throttling.bps-total=1048576" in scratch
@@ -166,4 +167,4 @@ def test_kvm_may_come_as_a_descriptor_and_emulation_never_gets_it() -> None:
     argv = qemu_argv(machine(accelerator="kvm"), files, incoming=False, memory=9, sockets=SOCKETS)
     assert option(argv, "-accel") == ["kvm,device=/dev/fdset/1000"] and "fd=15,set=1000" in option(argv, "-add-fd")
     emulated = qemu_argv(machine(), files, incoming=False, memory=9, sockets=SOCKETS)
-    assert option(emulated, "-accel") == ["tcg"] and "fd=15,set=1000" not in option(emulated, "-add-fd")
+    assert option(emulated, "-accel") == ["tcg,tb-size=128"] and "fd=15,set=1000" not in option(emulated, "-add-fd")
