@@ -100,6 +100,7 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
         await _answer(settings, home, services, control, starter)
     finally:
         await services.close()
+        await engines.close()
         log.info("left")
     return EXIT_OK
 

@@ -180,6 +180,9 @@ class Engine(Protocol):
     async def remove(self, box: Box) -> None:
         """Take away everything, in whatever half-made state it is. Safe to call twice."""
 
+    async def close(self) -> None:
+        """Let go of what waits for boxes to come. Boxes that were made go on. Raises nothing."""
+
     async def sweep(self, known: frozenset[str]) -> list[str]:
         """Remove what belongs to this data directory and to no sandbox in `known`; says what it removed."""
 

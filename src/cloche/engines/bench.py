@@ -135,6 +135,7 @@ async def bench(build: Callable[[Path], Engine], home: Path) -> AsyncIterator[Be
         yield made
     finally:
         await made.clear()
+        await engine.close()
 
 
 async def collect(frames: AsyncIterator[Frame]) -> Done:

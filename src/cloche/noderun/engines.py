@@ -71,6 +71,11 @@ class NodeEngines:
         self._look_again()
         return list(await asyncio.gather(*map(self._report, self._shown())))
 
+    async def close(self) -> None:
+        """Whatever waits for sandboxes to come goes; sandboxes go on."""
+        for engine in self._made.values():
+            await engine.close()
+
     def _look_again(self) -> list[str]:
         self._names = None
         return self.names()

@@ -178,6 +178,9 @@ class FakeEngine(WithoutSetup):
         self._fail("remove")
         self._discard(box.sandbox_id)
 
+    async def close(self) -> None:
+        return
+
     async def sweep(self, known: frozenset[str]) -> list[str]:
         strangers = sorted(set(self._boxes) - known)
         for sandbox_id in strangers:

@@ -142,6 +142,15 @@ def groups(
     }
 
 
+def enter(groups: list[dict[str, Any]], pid: int) -> None:
+    """Make the plan's `cgroups` with their limits and put a process into them that was started before. It must be one
+    that runs nothing of a sandbox's yet. Raises OSError."""
+    for group in groups:
+        os.makedirs(group["dir"], exist_ok=True)
+        _write_all(group["dir"], group["writes"], group["optional"])
+        Path(group["dir"], "cgroup.procs").write_text(str(pid))
+
+
 def rewrite(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
     """Write the limits in which `new` differs from `old`, both the plan's `cgroups` of one box. Raises OSError, when a
     box uses more than it may have, for one."""

@@ -107,6 +107,9 @@ class LaunchedEngine:
         if not _removed_at_once(groups, (box.run_dir, box.state_dir)):
             await asyncio.to_thread(_remove_all, groups, (run_dir, Path(box.state_dir)))
 
+    async def close(self) -> None:
+        return
+
     async def sweep(self, known: frozenset[str]) -> list[str]:
         removed = []
         for directory in await asyncio.to_thread(_strangers, self.home, known):

@@ -53,6 +53,11 @@ class Standby:
             self._keeper = asyncio.ensure_future(self._keep(launcher))
         self._called.set()
 
+    def close(self) -> None:
+        """Have none from now on."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+
     async def _keep(self, launcher: Path) -> None:
         # who cannot start one is told why by the next sandbox; nobody asked for a while: TimeoutError
         with contextlib.suppress(ClocheError, TimeoutError):

@@ -69,6 +69,9 @@ class NamespaceEngine(LaunchedEngine, WithoutCaptures, WithoutSetup):
             raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
         return UnixChannel(str(Path(box.run_dir) / "guest.sock"))
 
+    async def close(self) -> None:
+        self._standby.close()
+
     def fixed_limits(self, box: Box, limits: ResolvedLimits) -> list[str]:
         return plan.fixed_limits(self.facts, box.spec.limits.resolved(), limits)
 

@@ -1,0 +1,122 @@
+"""Machines that boot: the first of each template, those that start again with the disk they had, and all of them where
+QEMU is too old for anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+
+from cloche.engines.base import Box
+from cloche.engines.launched import supervisor
+from cloche.engines.launched.engine import end_all, make_directories
+from cloche.engines.launched.facts import Facts
+from cloche.engines.vm import captures, checks, disks, machine, monitor
+from cloche.engines.vm.captures import Running
+from cloche.engines.vm.ground import khz
+from cloche.engines.vm.plan import Ground, Seat
+from cloche.engines.vm.waking import Guests
+from cloche.model.errors import ClocheError, EngineError
+from cloche.model.ids import new_sandbox_id
+from cloche.model.process import ProcessSpec
+
+#: what a template's guest has run before it is captured, so that the pages of the commonest programs are in its memory
+WARMED = (["true"], ["sh", "-c", "true"], ["python3", "-c", "pass"])
+WARM_SECONDS = 20.0
+MIB = 1 << 20
+
+
+class Boots:
+    def __init__(self, facts: Facts, home: Path, guests: Guests) -> None:
+        self._facts, self._home, self._guests = facts, home, guests
+        self.parent = home / "building"
+        self._held: set[Path] = set()
+
+    def held(self) -> set[Path]:
+        """Directories of machines that are being made into templates now."""
+        return set(self._held)
+
+    async def fresh(self, box: Box, ground: Ground) -> None:
+        """Boot with an empty disk."""
+        disk = Path(box.state_dir, "disk.img")
+        blank = await disks.blank_disk(self._home, monitor.state_size(box.engine_state).disk_mib)
+        await asyncio.to_thread(disks.copy_disk, blank, disk)
+        await self.boot(box, ground, disk)
+
+    async def boot(self, box: Box, ground: Ground, disk: Path) -> None:
+        """Returns when the guest answers. Raises EngineError with the console's last lines."""
+        memory = self._nothing(box, ground)
+        seat = Seat(run_dir=box.run_dir, root=ground.root, disk=str(disk), memory=memory)
+        Running(seat=seat, requires=captures.requirements(ground), memory=None).write()
+        words = machine.kernel_words(
+            machine.Boot(accelerator=ground.accelerator, host_khz=khz()), box.spec.limits.resolved()
+        )
+        await monitor.launch(
+            self._facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=words, deadline=box.deadline
+        )
+        await self._answered(box)
+
+    def _nothing(self, box: Box, ground: Ground) -> str | None:
+        """A file without a byte in it, of the machine's size: all that the machine writes is its own."""
+        if not ground.bundle.clones:
+            return None
+        place = Path(box.run_dir, "memory")
+        place.unlink(missing_ok=True)
+        with open(place, "xb") as file:
+            file.truncate(monitor.state_size(box.engine_state).ram_mib * MIB)
+        place.chmod(0o444)
+        return str(place)
+
+    async def _answered(self, box: Box) -> None:
+        run_dir = Path(box.run_dir)
+        written = supervisor.read_json(run_dir / "supervisor.json") or {}
+        ended = asyncio.ensure_future(supervisor.wait_gone(int(written["supervisor_pid"])))
+        asked = asyncio.ensure_future(self._guests.guest(box).health())
+        try:
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                said = checks.last_words(run_dir)
+                raise EngineError(f"the machine ended while it booted: {said or 'it said nothing'}", stage="boot")
+            await asked
+        finally:
+            for task in (ended, asked):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ClocheError):
+                    await task
+
+    async def template(self, like: Box, ground: Ground, directory: Path) -> captures.Manifest:
+        """Boot a machine of the same size that is nobody's, and capture it into `directory`."""
+        place = self.parent / new_sandbox_id()
+        box = Box(
+            sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place),
+            engine_state={key: value for key, value in like.engine_state.items() if key in ("version", "ids", "size")},
+        )  # fmt: skip
+        self._held.add(place)
+        try:
+            make_directories(box)
+            await self.fresh(box, ground)
+            return await self._captured(box, directory)
+        finally:
+            self._guests.forget(box.sandbox_id)
+            await end_all(place)
+            await asyncio.to_thread(shutil.rmtree, place, True)
+            self._held.discard(place)
+
+    async def _captured(self, box: Box, directory: Path) -> captures.Manifest:
+        await self._guests.wake(box, forked=False)
+        await self._warm(box)
+        running = Running.read(Path(box.run_dir))
+        await self._guests.freeze(box)
+        async with monitor.stopped(Path(box.run_dir)) as stopped:
+            await captures.take(self._facts, stopped, running, directory)
+        found = await captures.describe(running, monitor.state_size(box.engine_state), directory)
+        return captures.read_manifest(found)
+
+    async def _warm(self, box: Box) -> None:
+        guest = self._guests.guest(box)
+        for argv in WARMED:
+            with contextlib.suppress(ClocheError):
+                process = await guest.start_process(ProcessSpec(argv=argv))
+                await guest.wait_process(process.id, WARM_SECONDS)
+                await guest.remove_process(process.id)

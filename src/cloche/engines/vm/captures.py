@@ -1,0 +1,165 @@
+"""A machine at one moment, as files: what its memory began as, the pages that have changed since, the state of its
+devices, and its disk. All of them lie in one directory that whoever captures owns."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloche.engines.launched.facts import Facts
+from cloche.engines.vm import disks, monitor, pages
+from cloche.engines.vm.plan import Ground, Seat, Size
+from cloche.engines.vm.qmp import Qmp
+from cloche.model.errors import EngineError, UnavailableError
+
+VERSION = 1
+MEMORY, PAGES, DEVICES, DISK = "memory", "pages", "devices", "disk"
+FILES = (MEMORY, PAGES, DEVICES, DISK)
+_BLOCK = 64 << 10
+_ZEROS = bytes(_BLOCK)
+_WORDS = {"qemu": "QEMU", "kernel": "kernel", "root": "root filesystem", "accelerator": "accelerator",
+          "cpu": "processor"}  # fmt: skip
+
+
+class Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """`sha256` is of what the file holds with the places where it holds it: holes cost nothing to check."""
+
+    bytes: int
+    sha256: str
+
+
+class Requires(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine must have to go on where another was captured."""
+
+    qemu: str
+    kernel: str
+    root: str
+    accelerator: str
+    cpu: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = VERSION
+    size_bytes: int
+    files: dict[str, Sum]
+    requires: Requires
+    size: Size
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """`machine.json` in the run directory: what one machine was started on."""
+
+    seat: Seat
+    requires: Requires
+    memory: Sum | None
+
+    def write(self) -> None:
+        Path(self.seat.run_dir, "machine.json").write_bytes(msgspec.json.encode(self))
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Running:
+        """Raises EngineError."""
+        try:
+            return msgspec.json.decode((run_dir / "machine.json").read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError) as error:
+            raise EngineError(f"nothing says what the machine was started on: {error}", stage="capture") from error
+
+
+def requirements(ground: Ground) -> Requires:
+    return Requires(
+        qemu=ground.bundle.key, kernel=ground.kernel_id, root=ground.root_key, accelerator=ground.accelerator,
+        cpu=ground.cpu,
+    )  # fmt: skip
+
+
+async def take(facts: Facts, stopped: Qmp, running: Running, directory: Path) -> None:
+    """All files of a machine that stands still. Raises EngineError, NoSpaceError."""
+    seat = running.seat
+    if seat.memory is None:
+        raise UnavailableError("QEMU 10 or newer is needed to capture a machine", remedy="cloche setup vm")
+    run_dir = Path(seat.run_dir)
+    # the same file as the template's: it stays whatever becomes of that one
+    os.link(seat.memory, directory / MEMORY)
+    await monitor.save_devices(stopped, directory / DEVICES)
+    await asyncio.gather(
+        pages.save(facts.launcher, monitor.pid_of(run_dir), Path(seat.memory), directory / PAGES),
+        asyncio.to_thread(disks.copy_disk, Path(seat.disk), directory / DISK),
+    )
+
+
+async def describe(running: Running, size: Size, directory: Path) -> dict[str, Any]:
+    """The manifest, made when the machine goes on already: checksums take longer than the capture."""
+    sums = {name: await asyncio.to_thread(summed, directory / name) for name in (PAGES, DEVICES, DISK)}
+    sums[MEMORY] = running.memory or await asyncio.to_thread(summed, directory / MEMORY)
+    held = sum(os.stat(directory / name).st_blocks * 512 for name in (PAGES, DEVICES, DISK))
+    manifest = Manifest(size_bytes=held, files=sums, requires=running.requires, size=size)
+    found: dict[str, Any] = msgspec.to_builtins(manifest)
+    return found
+
+
+def read_manifest(manifest: dict[str, Any]) -> Manifest:
+    """Raises EngineError, UnavailableError for one of another version."""
+    try:
+        found = msgspec.convert(manifest, Manifest)
+    except msgspec.ValidationError as error:
+        raise EngineError(f"the capture's manifest is damaged: {error}", stage="capture") from error
+    if found.version != VERSION:
+        raise UnavailableError(f"the capture is of version {found.version}, and this Cloche knows {VERSION}")
+    return found
+
+
+def require_same(wanted: Requires, ground: Ground) -> None:
+    """Raise UnavailableError naming what differs: a machine's state means something to the very same one only."""
+    here = requirements(ground)
+    differs = [text for field, text in _WORDS.items() if getattr(wanted, field) != getattr(here, field)]
+    if differs:
+        raise UnavailableError(
+            f"it was captured with another {' and another '.join(differs)} than there is here",
+            remedy="restore it where it was captured, or make it anew from its template", differs=differs,
+        )  # fmt: skip
+
+
+async def check_files(manifest: Manifest, directory: Path, *, whole: bool) -> None:
+    """Raises EngineError naming the file that is missing or damaged; `whole`: read all of them."""
+    for name in FILES:
+        expected = manifest.files.get(name)
+        if expected is None or not await asyncio.to_thread(_is_as, directory / name, expected, whole):
+            raise EngineError(f"the capture's {name} is missing or damaged", stage="capture", file=name)
+
+
+def _is_as(path: Path, expected: Sum, whole: bool) -> bool:
+    try:
+        if os.lstat(path).st_size != expected.bytes:
+            return False
+        return not whole or summed(path) == expected
+    except OSError:
+        return False
+
+
+def summed(path: Path) -> Sum:
+    """Blocks."""
+    whole = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        for offset in _blocks(disks.extents(file.fileno(), size)):
+            data = os.pread(file.fileno(), _BLOCK, offset)
+            # a file system may keep a hole as zeros, or zeros as a hole
+            if data != _ZEROS[: len(data)]:
+                whole.update(offset.to_bytes(8, "big"))
+                whole.update(data)
+    return Sum(bytes=size, sha256=whole.hexdigest())
+
+
+def _blocks(extents: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """Offsets of the aligned blocks that hold something, each once."""
+    upcoming = 0
+    for start, end in extents:
+        first = max(upcoming, start - start % _BLOCK)
+        yield from range(first, end, _BLOCK)
+        upcoming = max(upcoming, end + -end % _BLOCK)

@@ -1,0 +1,87 @@
+"""Doctor's lines for the vm engine, and what a machine's end means."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from cloche.engines.base import BoxStatus, Check
+from cloche.engines.launched import supervisor
+from cloche.engines.launched.facts import Facts
+from cloche.engines.vm import assets, bundle, kvm
+from cloche.model.errors import ClocheError
+
+SETUP = "cloche setup vm"
+#: the guest's last line when it has ended as it was asked to (guest/README.md)
+ENDED = re.compile(r"cloche-guest: ended (\d{1,3})")
+LAST_LINES = 12
+
+
+async def run(facts: Facts, home: Path) -> list[Check]:
+    """Never raises, and boots nothing."""
+    return [await _qemu(home), await asyncio.to_thread(_kernel, facts, home), await _accelerator(home)]
+
+
+def can_clone(home: Path) -> bool:
+    """By what is known without making anything."""
+    program = bundle.find_program()
+    made = bundle.known(home) if program else None
+    return made is None or made.clones
+
+
+async def _qemu(home: Path) -> Check:
+    try:
+        made = await bundle.bundle(home)
+    except (ClocheError, OSError) as error:
+        remedy = getattr(error, "remedy", None) or bundle.REMEDY
+        return Check(id="vm.qemu", status="missing", summary=str(error), remedy=remedy, required=True)
+    text = f"QEMU {'.'.join(map(str, made.version))}"
+    if made.clones:
+        return Check(id="vm.qemu", status="ok", summary=text, required=True)
+    lost = f"{text}: every sandbox boots anew, and none can be forked, suspended or captured; 10 or newer can"
+    return Check(id="vm.qemu", status="degraded", summary=lost, remedy=bundle.REMEDY, required=True)
+
+
+def _kernel(facts: Facts, home: Path) -> Check:
+    try:
+        found = assets.current(home, facts.guest)
+    except (ClocheError, OSError) as error:
+        remedy = getattr(error, "remedy", None) or SETUP
+        return Check(id="vm.kernel", status="missing", summary=str(error), remedy=remedy, required=True)
+    return Check(id="vm.kernel", status="ok", summary=f"Linux {found.release}", required=True)
+
+
+async def _accelerator(home: Path) -> Check:
+    reason, verdict = kvm.usable(), kvm.known(home)
+    if reason is None and verdict is not None and verdict.works:
+        return Check(id="vm.accelerator", status="ok", summary="KVM: a kernel was booted with it")
+    why = reason or (verdict.reason if verdict else f"nobody has tried KVM yet: {SETUP}")
+    summary = f"emulated (TCG), ten to twenty times slower and only used when asked for by --engine vm: {why}"
+    return Check(id="vm.accelerator", status="degraded", summary=summary, remedy="a machine with working KVM")
+
+
+def explained(status: BoxStatus, run_dir: Path) -> BoxStatus:
+    """The launcher knows that QEMU has ended; the console says why."""
+    if status.status != "exited" or status.reason != "program_ended":
+        return status
+    said = console(run_dir)
+    if "Kernel panic" in said:
+        return msgspec.structs.replace(status, reason="guest_panic")
+    if ended := ENDED.search(said):
+        return BoxStatus(status="exited", exit_code=int(ended[1]), reason="stopped")
+    return msgspec.structs.replace(status, reason="guest_died" if status.exit_code == 0 else "monitor_died")
+
+
+def console(run_dir: Path) -> str:
+    """The end of what a machine has said, once it has ended: cleaned by the supervisor, but its own words."""
+    written = supervisor.read_json(run_dir / "exit.json") or {}
+    return str(written.get("console", ""))
+
+
+def last_words(run_dir: Path) -> str:
+    lines = [line.strip() for line in console(run_dir).splitlines() if line.strip()]
+    return os.linesep.join(lines[-LAST_LINES:])

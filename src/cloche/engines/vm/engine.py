@@ -1,0 +1,254 @@
+"""The vm engine: a kernel of its own around the guest. QEMU, put by the launcher into a box that has nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloche.channel.base import Channel
+from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, Manifest, Report
+from cloche.engines.launched.engine import LaunchedEngine, end_all, forget_last_run, make_directories, may_run
+from cloche.engines.vm import captures, checks, disks, monitor, plan, setup
+from cloche.engines.vm.boot import Boots
+from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
+from cloche.engines.vm.ground import Grounds, accelerator
+from cloche.engines.vm.plan import Ground, Seat
+from cloche.engines.vm.standby import Standbys
+from cloche.engines.vm.templates import Template, Templates
+from cloche.engines.vm.waking import Guests
+from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
+from cloche.model.limits import ResolvedLimits
+from cloche.model.sandbox import SandboxSpec
+
+DISK_FILE = "disk.img"
+#: in a run directory while its machine stands still for a capture
+CAPTURING = "capturing"
+ENFORCED = frozenset({"memory", "cpus", "pids", "disk", "open_files"})
+
+
+class VmEngine(LaunchedEngine):
+    """One per data directory. See engines.base.Engine for what each method promises."""
+
+    name = "vm"
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._grounds = Grounds(home, self.facts.guest)
+        self._templates = Templates(home / "vm" / "templates")
+        self._guests = Guests()
+        self._standbys = Standbys(self.facts, home / "standby")
+        self._boots = Boots(self.facts, home, self._guests)
+        self._capturing: set[str] = set()
+
+    async def check(self) -> list[Check]:
+        return await checks.run(self.facts, self.home)
+
+    async def capabilities(self) -> Capabilities:
+        modern = await asyncio.to_thread(checks.can_clone, self.home)
+        return Capabilities(
+            isolation="vm", pause=True, suspend=modern, memory_snapshot=modern, fork=modern, restart_keeps_disk=True,
+            many_users=True, survives_node=True, limits_enforced=ENFORCED,
+            emulated=accelerator(self.home) == "tcg",
+        )  # fmt: skip
+
+    async def setup(self, options: dict[str, str], report: Report) -> None:
+        await setup.setup(self.home, self.facts.guest, options, report)
+
+    def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
+        return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
+
+    async def create(self, box: Box) -> None:
+        make_directories(box)
+        ground = await self._grounds.of(box.spec.image)
+        if not ground.bundle.clones or os.environ.get("CLOCHE_VM_TEMPLATES") == "0":
+            await self._boots.fresh(box, ground)
+        else:
+            await self._clone(box, ground)
+        await self._guests.wake(box, forked=False)
+
+    async def start(self, box: Box) -> None:
+        make_directories(box)
+        forget_last_run(Path(box.run_dir))
+        ground = await self._grounds.of(box.spec.image)
+        await self._boots.boot(box, ground, Path(box.state_dir, DISK_FILE))
+        await self._guests.wake(box, forked=False)
+
+    async def _clone(self, box: Box, ground: Ground) -> None:
+        size = monitor.state_size(box.engine_state)
+        template = await self._templates.get(
+            ground, size, lambda directory: self._boots.template(box, ground, directory)
+        )
+        running = await self._seated(box, ground, template)
+        await monitor.load(self.facts, running.seat, template.path(DEVICES), None)
+        self._standbys.refill(ground, template, box.engine_state)
+
+    async def _seated(self, box: Box, ground: Ground, template: Template) -> Running:
+        """A QEMU that waits for its state, in this box: one that was started before, or a new one."""
+        seat = _seat(box, ground)
+        running = Running(seat=seat, requires=captures.requirements(ground), memory=template.memory)
+        if not await self._standbys.take(template, box, seat.disk):
+            os.link(template.path(MEMORY), str(seat.memory))
+            await asyncio.to_thread(disks.copy_disk, template.path(DISK), Path(seat.disk))
+            await self._launch(box, ground, seat)
+        running.write()
+        return running
+
+    async def _launch(self, box: Box, ground: Ground, seat: Seat) -> None:
+        await monitor.launch(
+            self.facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=None, deadline=box.deadline
+        )
+
+    async def open_channel(self, box: Box) -> Channel:
+        if not may_run(Path(box.run_dir)):
+            raise SandboxDeadError(f"sandbox {box.sandbox_id} is not running", reason="guest_died")
+        return self._guests.channel(box)
+
+    async def status(self, box: Box) -> BoxStatus:
+        found = checks.explained(await super().status(box), Path(box.run_dir))
+        if found.status != "running":
+            self._guests.forget(box.sandbox_id) if found.status != "paused" else None
+            return found
+        if Path(box.run_dir, CAPTURING).exists() and box.sandbox_id not in self._capturing:
+            return await self._after_crash(box)
+        return await self._as_qemu_says(box)
+
+    async def _as_qemu_says(self, box: Box) -> BoxStatus:
+        try:
+            async with await monitor.qmp(Path(box.run_dir)) as asked:
+                state = (await asked.execute("query-status"))["status"]
+        except EngineError:
+            # busy with another connection, or about to end: the supervisor has just said that it lives
+            state = "running"
+        return BoxStatus(status="paused" if state == "paused" and box.sandbox_id not in self._capturing else "running")
+
+    async def _after_crash(self, box: Box) -> BoxStatus:
+        """A node was killed while the machine stood still for a capture: it goes on as it was."""
+        marker = Path(box.run_dir, CAPTURING)
+        if marker.read_text() == "running":
+            with contextlib.suppress(ClocheError):
+                await self.resume(box)
+        marker.unlink(missing_ok=True)
+        return await self._as_qemu_says(box)
+
+    async def set_limits(self, box: Box, limits: ResolvedLimits) -> dict[str, Any]:
+        raise EngineError("a machine's limits are fixed when it is made", stage="limits")
+
+    def fixed_limits(self, box: Box, limits: ResolvedLimits) -> list[str]:
+        old, new = (msgspec.to_builtins(each) for each in (box.spec.limits.resolved(), limits))
+        return [name for name in ("memory_mib", "cpus", "pids", "disk_mib") if old[name] != new[name]]
+
+    async def pause(self, box: Box) -> None:
+        # frozen inside first: a fork of a paused machine must run nothing before it is told who it is
+        await self._guests.freeze(box)
+        async with await monitor.qmp(Path(box.run_dir)) as asked:
+            await asked.execute("stop")
+
+    async def resume(self, box: Box) -> None:
+        async with await monitor.qmp(Path(box.run_dir)) as asked:
+            await asked.execute("cont")
+        await self._guests.set_clock(box)
+        await self._guests.thaw(box)
+
+    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+        run_dir = Path(box.run_dir)
+        running = Running.read(run_dir)
+        async with self._standing_still(box, resume) as asked:
+            await captures.take(self.facts, asked, running, Path(directory))
+        return await captures.describe(running, monitor.state_size(box.engine_state), Path(directory))
+
+    @contextlib.asynccontextmanager
+    async def _standing_still(self, box: Box, resume: bool) -> AsyncIterator[Any]:
+        """Frozen inside, then stopped. Whatever happens to the capture, the machine goes on unless it was paused."""
+        async with await monitor.qmp(Path(box.run_dir)) as asked:
+            was = (await asked.execute("query-status"))["status"]
+            marker = Path(box.run_dir, CAPTURING)
+            marker.write_text(was)
+            self._capturing.add(box.sandbox_id)
+            done = False
+            try:
+                if was == "running":
+                    await self._guests.freeze(box)
+                    await asked.execute("stop")
+                yield asked
+                done = True
+            finally:
+                if was == "running" and (resume or not done):
+                    await asked.execute("cont")
+                    await self._guests.thaw(box)
+                marker.unlink(missing_ok=True)
+                self._capturing.discard(box.sandbox_id)
+
+    async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
+        make_directories(box)
+        forget_last_run(Path(box.run_dir))
+        ground = await self._grounds.of(box.spec.image)
+        found = captures.read_manifest(manifest)
+        captures.require_same(found.requires, ground)
+        source = Path(directory)
+        await captures.check_files(found, source, whole=False)
+        await self._restored(box, ground, found, source)
+        await self._guests.wake(box, forked=forked)
+
+    async def _restored(self, box: Box, ground: Ground, found: captures.Manifest, source: Path) -> None:
+        seat = _seat(box, ground)
+        os.link(source / MEMORY, str(seat.memory))
+        Running(seat=seat, requires=found.requires, memory=found.files[MEMORY]).write()
+        await asyncio.to_thread(disks.copy_disk, source / DISK, Path(seat.disk))
+        await self._launch(box, ground, seat)
+        await monitor.load(self.facts, seat, source / DEVICES, source / PAGES)
+
+    async def verify(self, directory: str, manifest: Manifest) -> None:
+        found = captures.read_manifest(manifest)
+        await captures.check_files(found, Path(directory), whole=True)
+        captures.require_same(found.requires, await self._grounds.of("host"))
+
+    async def usage(self, box: Box) -> BoxUsage:
+        """What is used inside, only the guest knows; CPU time is the whole monitor's."""
+        found = await super().usage(box)
+        limit = box.spec.limits.resolved()
+        return BoxUsage(
+            cpu_seconds=found.cpu_seconds, memory_limit_bytes=limit.memory_mib << 20,
+            disk_limit_bytes=limit.disk_mib << 20,
+        )  # fmt: skip
+
+    async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
+        self._guests.forget(box.sandbox_id)
+        ended = checks.explained(await super().stop(box, keep_disk=keep_disk), Path(box.run_dir))
+        if not keep_disk:
+            Path(box.state_dir, DISK_FILE).unlink(missing_ok=True)
+        return ended
+
+    async def remove(self, box: Box) -> None:
+        self._guests.forget(box.sandbox_id)
+        await super().remove(box)
+
+    async def close(self) -> None:
+        await self._standbys.close()
+
+    async def sweep(self, known: frozenset[str]) -> list[str]:
+        """Also machines that nobody has asked for yet, and templates that were not finished."""
+        removed = await super().sweep(known)
+        for directory in await asyncio.to_thread(self._unfinished):
+            await end_all(directory)
+            await asyncio.to_thread(shutil.rmtree, directory, True)
+            removed.append(f"machine {directory.name}")
+        return removed
+
+    def _unfinished(self) -> list[Path]:
+        places = (self._standbys.parent.glob("*"), self._boots.parent.glob("*"), self._templates.parent.glob(".*"))
+        held = {*self._standbys.held(), *self._boots.held()}
+        return sorted(path for found in places for path in found if path not in held)
+
+
+def _seat(box: Box, ground: Ground) -> Seat:
+    run_dir = Path(box.run_dir)
+    return Seat(
+        run_dir=box.run_dir, root=ground.root, disk=str(Path(box.state_dir, DISK_FILE)), memory=str(run_dir / "memory")
+    )

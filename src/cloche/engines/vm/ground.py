@@ -1,0 +1,86 @@
+"""What machines of this data directory stand on now: QEMU, kernel, initramfs, root filesystem, accelerator, processor."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from pathlib import Path
+
+from cloche.engines.vm import assets, bundle, kvm
+from cloche.engines.vm.machine import Accelerator
+from cloche.engines.vm.plan import Ground
+from cloche.images import hostroot
+from cloche.model.errors import UnavailableError
+
+#: the host's /usr is looked at again after so long; a machine that was made meanwhile has files of before
+ROOT_SECONDS = 600.0
+_GIGAHERTZ = re.compile(r"@ (\d+\.\d+)GHz")
+
+
+class Grounds:
+    """One per engine: what does not change while a node lives is looked up once."""
+
+    def __init__(self, home: Path, guest: Path) -> None:
+        self._home, self._guest = home, guest
+        self._roots: dict[str, tuple[float, hostroot.RootImage]] = {}
+        self._looking = asyncio.Lock()
+
+    async def of(self, image: str) -> Ground:
+        """Raises UnavailableError with the remedy of what is missing."""
+        made = await bundle.bundle(self._home)
+        found = await asyncio.to_thread(assets.current, self._home, self._guest)
+        root = await self._root(image)
+        return Ground(
+            bundle=made, kernel=str(found.kernel), kernel_id=found.kernel_id, initramfs=str(found.initramfs),
+            initramfs_id=found.initramfs_id, root=str(root.path), root_key=root.key,
+            accelerator=accelerator(self._home), cpu=processor(),
+        )  # fmt: skip
+
+    async def _root(self, image: str) -> hostroot.RootImage:
+        async with self._looking:
+            looked, found = self._roots.get(image, (0.0, None))
+            if found is None or time.monotonic() - looked > ROOT_SECONDS or not Path(found.path).exists():
+                found = await self._make_root(image)
+                self._roots[image] = time.monotonic(), found
+            return found
+
+    async def _make_root(self, image: str) -> hostroot.RootImage:
+        if image == "host":
+            return await hostroot.host_root(self._home, None)
+        if not Path(image).is_dir():
+            raise UnavailableError(f"image {image!r} is not a directory", remedy="--image host")
+        return await hostroot.directory_root(self._home, Path(image), None)
+
+
+def accelerator(home: Path) -> Accelerator:
+    return "kvm" if kvm.works(home) else "tcg"
+
+
+def processor() -> str:
+    """A machine that was captured on one processor does not go on with another: it has seen what that one can do, and
+    counts time by its clock."""
+    text = _cpuinfo()
+    wanted = ("model name", "flags", "vendor_id", "cpu family", "model", "stepping")
+    first = text.partition("\n\n")[0].splitlines()
+    kept = [line for line in first if line.partition(":")[0].strip() in wanted]
+    return hashlib.sha256("\n".join([*kept, str(khz() // 1000)]).encode()).hexdigest()[:16]
+
+
+def khz() -> int:
+    """How fast the time stamp counter runs. The current frequency is it in a virtual machine; where it changes with the
+    load, the name of the processor says it."""
+    text = _cpuinfo()
+    now = re.search(r"^cpu MHz\s*:\s*(\d+(?:\.\d+)?)", text, re.MULTILINE)
+    named = _GIGAHERTZ.search(text)
+    current = int(float(now[1]) * 1000) if now else 0
+    base = int(float(named[1]) * 1e6) if named else 0
+    return current if current and (not base or abs(current - base) < base * 0.02) else base or current
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""

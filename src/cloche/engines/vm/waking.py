@@ -1,0 +1,81 @@
+"""The guest of a machine as its engine needs it: asleep for a capture, and told who it is after every start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from cloche.channel.muxed import MuxChannel
+from cloche.engines.base import Box
+from cloche.engines.launched import supervisor
+from cloche.guest_api import Guest, Wake
+from cloche.model.errors import ClocheError
+
+#: a machine that boots answers late, and one under emulation on a busy host later
+ANSWER_SECONDS = 60.0
+ENTROPY_BYTES = 64
+HOSTNAME_MAX = 63
+
+
+class Guests:
+    """One channel for each machine: QEMU serves one connection at a time, so everybody has to share it."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, tuple[MuxChannel, Guest]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def channel(self, box: Box) -> MuxChannel:
+        return self._link(box)[0]
+
+    def guest(self, box: Box) -> Guest:
+        return self._link(box)[1]
+
+    def _link(self, box: Box) -> tuple[MuxChannel, Guest]:
+        found = self._links.get(box.sandbox_id)
+        if found is None:
+            channel = MuxChannel(Path(box.run_dir, "channel.sock"), answer_seconds=ANSWER_SECONDS)
+            found = self._links[box.sandbox_id] = channel, Guest(channel)
+        return found
+
+    def forget(self, sandbox_id: str) -> None:
+        """Whoever still reads learns that the machine is gone."""
+        link = self._links.pop(sandbox_id, None)
+        if link is not None:
+            task = asyncio.ensure_future(_close(*link))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def wake(self, box: Box, *, forked: bool) -> None:
+        """Tell it who it is, what time it is, and give it chance of its own. Raises GuestError, SandboxDeadError."""
+        written = supervisor.read_json(Path(box.run_dir, "supervisor.json")) or {}
+        limits = box.spec.limits.resolved()
+        hostname = box.spec.hostname or box.sandbox_id.replace("_", "-")
+        await self.guest(box).wake(Wake(
+            sandbox_id=box.sandbox_id, nonce=str(written.get("nonce", "")), hostname=hostname[:HOSTNAME_MAX],
+            machine_id=machine_id(box.sandbox_id), time=time.time(), entropy=os.urandom(ENTROPY_BYTES), forked=forked,
+            memory_mib=limits.memory_mib, pids=limits.pids, cpus=limits.cpus,
+        ))  # fmt: skip
+
+    async def freeze(self, box: Box) -> None:
+        await self.guest(box).freeze()
+
+    async def thaw(self, box: Box) -> None:
+        await self.guest(box).thaw()
+
+    async def set_clock(self, box: Box) -> None:
+        """A machine that stood still has not seen the time pass."""
+        await self.guest(box).set_clock(time.time())
+
+
+def machine_id(sandbox_id: str) -> str:
+    return hashlib.sha256(f"cloche machine-id {sandbox_id}".encode()).hexdigest()[:32]
+
+
+async def _close(channel: MuxChannel, guest: Guest) -> None:
+    with contextlib.suppress(ClocheError, OSError):
+        await guest.close()
+        await channel.close()
