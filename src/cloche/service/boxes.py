@@ -70,11 +70,11 @@ class Boxes:
             for parent in (self._run, self._state):
                 os.makedirs(parent / sandbox_id, 0o700, exist_ok=True)
         except OSError as error:
-            raise _failure(error, "make") from error
+            raise failure_of(error, "make") from error
 
     def _discard(self, sandbox_id: str) -> None:
         for parent in (self._run, self._state):
-            _remove_tree(parent / sandbox_id)
+            remove_tree(parent / sandbox_id)
 
     def _strangers(self, known: frozenset[str]) -> list[str]:
         parents = [parent for parent in (self._run, self._state) if parent.is_dir()]
@@ -82,7 +82,8 @@ class Boxes:
         return sorted(found - known)
 
 
-def _remove_tree(directory: Path) -> None:
+def remove_tree(directory: Path) -> None:
+    """Raises EngineError when something is mounted below, and then removes nothing."""
     if not os.path.lexists(directory):
         return
     # a mount below could be a directory of the user's: what is inside it is not ours to delete
@@ -93,7 +94,7 @@ def _remove_tree(directory: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _failure(error, "remove") from error
+        raise failure_of(error, "remove") from error
 
 
 def _mounts_below(directory: str) -> list[str]:
@@ -125,7 +126,8 @@ def _retry_with_rights(remove: Callable[..., Any], path: str, failed: _Failed) -
         os.unlink(path)
 
 
-def _failure(error: OSError, what: str) -> ClocheError:
+def failure_of(error: OSError, what: str) -> ClocheError:
+    """NoSpaceError where that is the reason, else EngineError."""
     if error.errno in _NO_ROOM:
         return NoSpaceError("no room for a sandbox's directory", remedy="free some space under CLOCHE_HOME")
     why = f"{error.strerror}: {error.filename}"

@@ -9,6 +9,7 @@ from cloche.model.events import Event
 from cloche.model.ids import new_event_id, new_intent_id
 from cloche.model.sandbox import SandboxRecord
 from cloche.service.boxes import Boxes
+from cloche.service.captures import CapturePlaces
 from cloche.service.clock import Clock
 from cloche.service.guests import Guests
 from cloche.service.locks import Locks
@@ -23,6 +24,7 @@ class Core:
         self.clock = clock
         self.observer = observer
         self.boxes = Boxes(home, engines)
+        self.captures = CapturePlaces(home)
         self.guests = Guests(self.boxes)
         self.locks = Locks()
 

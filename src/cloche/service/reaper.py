@@ -43,9 +43,9 @@ class _Watch:
         return max(min(times), self.not_before) if times else None
 
     def idle_deadline(self, now: float) -> float | None:
-        """A paused sandbox is not idle: somebody has put it aside."""
+        """A paused or suspended sandbox is not idle: somebody has put it aside."""
         timeout = self.record.sandbox.spec.idle_timeout_seconds
-        if timeout is None or self.record.sandbox.state == "paused":
+        if timeout is None or self.record.sandbox.state in ("paused", "suspended"):
             return None
         return (now if self.users else self.last_used) + timeout
 
@@ -64,8 +64,8 @@ class Reaper:
         self._ending: set[asyncio.Task[None]] = set()
 
     def living(self) -> int:
-        """How many sandboxes are watched: a node with none may leave."""
-        return len(self._watched)
+        """How many sandboxes run or are paused: a node with none may leave."""
+        return sum(watch.guard is not None for watch in self._watched.values())
 
     def watch(self, record: SandboxRecord) -> None:
         """Begin, or take note that the row has changed (state, expires_at)."""
@@ -73,6 +73,8 @@ class Reaper:
         watch = self._watched.get(sandbox_id)
         if watch is None:
             watch = self._watched[sandbox_id] = _Watch(record, self._core.clock.now())
+        # of one that is suspended there is no guest that could end
+        if watch.guard is None and record.sandbox.state != "suspended":
             watch.guard = asyncio.ensure_future(self._guard(record))
         watch.record = record
         watch.last_used = self._core.clock.now()

@@ -10,25 +10,24 @@ from cloche.model.errors import ClocheError
 from cloche.model.events import MAX_PAGE, SandboxQuery
 from cloche.model.lifecycle import STATES
 from cloche.model.sandbox import SandboxRecord
-from cloche.service import bringup, teardown
+from cloche.service import adopting, resting, teardown
 from cloche.service.core import Core
 from cloche.service.reaper import Reaper
-from cloche.store.base import Operation
+from cloche.store.base import Intent, Operation
 
 #: sandboxes that are looked at side by side
 AT_ONCE = 8
-HEALTH_SECONDS = 10.0
 log = logging.getLogger("cloche.service")
 
 
 async def recover(core: Core, reaper: Reaper) -> list[str]:
     """One line for each thing that was done."""
-    operations = {intent.sandbox_id: intent.operation for intent in await core.store.intents()}
+    intents = {intent.sandbox_id: intent for intent in await core.store.intents()}
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def settle(record: SandboxRecord) -> str | None:
         async with gate, core.locks.hold(record.sandbox.id):
-            return await _settle_or_fail(core, reaper, record, operations.get(record.sandbox.id))
+            return await _settle_or_fail(core, reaper, record, intents.get(record.sandbox.id))
 
     done = await asyncio.gather(*(settle(record) for record in await _all_records(core)))
     return [line for line in done if line] + await _sweep(core)
@@ -44,10 +43,11 @@ async def _all_records(core: Core) -> list[SandboxRecord]:
             return records
 
 
-async def _settle_or_fail(core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None) -> str | None:
+async def _settle_or_fail(core: Core, reaper: Reaper, record: SandboxRecord, intent: Intent | None) -> str | None:
     sandbox_id = record.sandbox.id
     try:
-        return await _settle(core, reaper, record, operation or _implied(record))
+        step = intent.step if intent else ""
+        return await _settle(core, reaper, record, intent.operation if intent else _implied(record), step)
     except Exception as error:
         # one sandbox that cannot be mended must not keep the node from serving the others
         log.exception("recovery of sandbox %s failed", sandbox_id)
@@ -59,12 +59,16 @@ async def _settle_or_fail(core: Core, reaper: Reaper, record: SandboxRecord, ope
 def _implied(record: SandboxRecord) -> Operation | None:
     """By the state alone, should an intent be missing."""
     sandbox = record.sandbox
+    if record.suspended is not None and sandbox.state in ("creating", "stopping"):
+        return "wake" if sandbox.state == "creating" else "suspend"
     if sandbox.state == "creating":
         return "create" if sandbox.started_at is None else "start"
     return "stop" if sandbox.state == "stopping" else None
 
 
-async def _settle(core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None) -> str | None:
+async def _settle(
+    core: Core, reaper: Reaper, record: SandboxRecord, operation: Operation | None, step: str
+) -> str | None:
     sandbox_id = record.sandbox.id
     if record.pool_key is not None:
         # it was nobody's; this node fills its own pools
@@ -83,37 +87,18 @@ async def _settle(core: Core, reaper: Reaper, record: SandboxRecord, operation: 
         case "stop":
             await teardown.finish_stop(core, record)
             return f"{sandbox_id}: finished its stop"
+        case "suspend" | "wake" | "capture":
+            return await resting.settle(core, reaper, record, operation, step)
+    return await _go_on(core, reaper, record)
+
+
+async def _go_on(core: Core, reaper: Reaper, record: SandboxRecord) -> str | None:
+    """Nothing was under way."""
+    if record.sandbox.state == "suspended":
+        return await resting.watch(core, reaper, record)
     if record.sandbox.state in teardown.ALIVE:
-        return await _adopt(core, reaper, record)
+        return await adopting.adopt(core, reaper, record)
     return None
-
-
-async def _adopt(core: Core, reaper: Reaper, record: SandboxRecord) -> str:
-    sandbox_id, engine, box = record.sandbox.id, core.boxes.engine(record), core.boxes.box(record)
-    status = await engine.status(box)
-    if status.status == "running" and not await _answers(core, record):
-        await teardown.end_lost(core, record)
-        return f"{sandbox_id}: its guest does not answer, so it was ended"
-    if status.status not in ("running", "paused"):
-        await teardown.ended(core, record, status)
-        return f"{sandbox_id}: had ended ({status.reason or status.status})"
-    if status.status != record.sandbox.state:
-        # killed between the engine's pause or resume and the row
-        record = await core.store.transition(sandbox_id, teardown.ALIVE, status.status)
-    with contextlib.suppress(ClocheError):
-        await engine.set_deadline(box, record.sandbox.expires_at)
-    reaper.watch(record)
-    return f"{sandbox_id}: adopted, {status.status}"
-
-
-async def _answers(core: Core, record: SandboxRecord) -> bool:
-    try:
-        guest = await core.guests.get(record)
-        bringup.require_identity(await guest.health(HEALTH_SECONDS), record)
-    except (ClocheError, OSError) as error:
-        log.warning("sandbox %s cannot be adopted: %s", record.sandbox.id, error)
-        return False
-    return True
 
 
 async def _sweep(core: Core) -> list[str]:
@@ -129,4 +114,4 @@ async def _sweep(core: Core) -> list[str]:
         with contextlib.suppress(ClocheError):
             await core.boxes.discard(stranger)
             done.append(f"removed the directories of {stranger}")
-    return done
+    return done + await resting.sweep(core)

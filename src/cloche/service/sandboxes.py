@@ -14,8 +14,9 @@ from cloche.model.events import DEFAULT_PROJECT, MAX_PAGE, Event, SandboxPage, S
 from cloche.model.ids import is_sandbox_id
 from cloche.model.lifecycle import LIVING, State, require
 from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec
-from cloche.service import bringup, teardown
+from cloche.service import bringup, suspending, teardown
 from cloche.service.core import Core
+from cloche.service.forking import Forking
 from cloche.service.pool import Pool
 from cloche.service.reaper import Reaper
 from cloche.service.steps import to_the_end
@@ -29,18 +30,21 @@ class SandboxService:
     """`ref` is an id, a name, or a unique prefix of an id (at least 4 characters after `sb_`).
     All raise NotFoundError for an unknown `ref` and InvalidError for an ambiguous one."""
 
-    def __init__(self, core: Core, reaper: Reaper, pool: Pool, templates: TemplateService) -> None:
+    def __init__(self, core: Core, reaper: Reaper, pool: Pool, templates: TemplateService, forking: Forking) -> None:
         self._core = core
         self._reaper = reaper
         self._pool = pool
         self._templates = templates
+        self._forking = forking
 
     async def create(
         self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT,
         said: frozenset[str] | None = None,
     ) -> Sandbox:  # fmt: skip
         """A running sandbox. `session_env` is for this start only and never stored. `said`: the fields of a spec with a
-        template that were given and so win over it; None: those that are not as they are by default."""
+        template or a snapshot that were given; None: those that are not as they are by default."""
+        if spec.snapshot is not None:
+            return await self._forking.create(spec, session_env or {}, said, project_id)
         spec, contexts = await self._templates.resolve(spec, said, project_id)
         record = await self._pool.claim(spec, session_env or {}, project_id, contexts)
         if record is None:
@@ -97,9 +101,26 @@ class SandboxService:
 
         return await self._locked(project_id, ref, run)
 
+    async def suspend(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
+        """Memory and disk into files, and no memory taken until `resume`. It does not expire meanwhile unless it is
+        extended. Raises UnavailableError, NoSpaceError; then it goes on as it was."""
+
+        async def run(record: SandboxRecord) -> SandboxRecord:
+            require("suspend", record.sandbox.state, ref)
+            async with self._unwatched(record.sandbox.id):
+                return await suspending.suspend(self._core, record)
+
+        return await self._locked(project_id, ref, run)
+
     async def resume(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
+        """Let a paused or a suspended sandbox go on."""
+
         async def run(record: SandboxRecord) -> SandboxRecord:
             require("resume", record.sandbox.state, ref)
+            if record.sandbox.state == "suspended":
+                running = await suspending.wake(self._core, record)
+                self._reaper.watch(running)
+                return running
             await self._core.boxes.engine(record).resume(self._core.boxes.box(record))
             await self._core.reached("resume.engine_resumed")
             return await self._moved(record, "running", "resumed")
@@ -115,7 +136,8 @@ class SandboxService:
             require("extend", record.sandbox.state, ref)
             expires_at = None if ttl_seconds is None else self._core.clock.now() + ttl_seconds
             # the engine first: a box that is gone must not look alive for longer
-            await self._core.boxes.engine(record).set_deadline(self._core.boxes.box(record), expires_at)
+            if record.sandbox.state != "suspended":
+                await self._core.boxes.engine(record).set_deadline(self._core.boxes.box(record), expires_at)
             return await self._extended(record, expires_at)
 
         return await self._locked(project_id, ref, run)

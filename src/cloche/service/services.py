@@ -9,6 +9,7 @@ from cloche.service.clock import Clock, SystemClock
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
 from cloche.service.files import FileService
+from cloche.service.forking import Forking
 from cloche.service.guests import Guests
 from cloche.service.pool import Pool, PoolSettings
 from cloche.service.ports import Engines, Observer
@@ -16,6 +17,9 @@ from cloche.service.processes import ProcessService
 from cloche.service.reaper import Reaper
 from cloche.service.recovery import recover
 from cloche.service.sandboxes import SandboxService
+from cloche.service.setup import SetupService
+from cloche.service.snapshot_copies import SnapshotCopies
+from cloche.service.snapshots import SnapshotService
 from cloche.service.statistics import Statistics
 from cloche.service.templates import TemplateService
 from cloche.service.watching import Watching
@@ -36,12 +40,16 @@ class Services:
         access = Access(self._core, self.reaper)
         self.pool = Pool(self._core, pool or PoolSettings())
         self.templates = TemplateService(self._core, self.pool.replan)
-        self.sandboxes = SandboxService(self._core, self.reaper, self.pool, self.templates)
+        self.snapshots = SnapshotService(self._core, self.reaper)
+        self.snapshot_copies = SnapshotCopies(self._core, self.snapshots)
+        self.forking = Forking(self._core, self.reaper, self.snapshots)
+        self.sandboxes = SandboxService(self._core, self.reaper, self.pool, self.templates, self.forking)
         self.watching = Watching(self._core)
         self.statistics = Statistics(self._core, self.sandboxes.stats_of)
         self.processes = ProcessService(access)
         self.contexts = ContextService(access)
         self.files = FileService(access)
+        self.setup = SetupService(engines)
 
     async def recover(self) -> list[str]:
         """Adopt what still runs, undo or finish what a crash left; one line for each thing done."""

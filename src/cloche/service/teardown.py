@@ -30,7 +30,7 @@ async def stop(core: Core, record: SandboxRecord, grace_seconds: float) -> Sandb
     sandbox_id, was = record.sandbox.id, record.sandbox.state
     intent = core.intent(sandbox_id, "stop", "marked")
     record = await core.store.transition(sandbox_id, ALIVE, "stopping", intent=intent)
-    async with _or_failed(core, record, "stop_failed"):
+    async with or_failed(core, record, "stop_failed"):
         await core.reached("stop.marked")
         await _ask_to_end(core, record, was, grace_seconds)
         await core.reached("stop.guest_asked")
@@ -87,7 +87,7 @@ async def remove(core: Core, record: SandboxRecord, reason: str = "removed") -> 
     sandbox_id = record.sandbox.id
     intent = core.intent(sandbox_id, "remove", "marked")
     record = await core.store.transition(sandbox_id, TABLE["remove"][0], "stopping", intent=intent)
-    async with _or_failed(core, record, "remove_failed"):
+    async with or_failed(core, record, "remove_failed"):
         await core.reached("remove.marked")
         await finish_remove(core, record, reason)
 
@@ -99,6 +99,7 @@ async def finish_remove(core: Core, record: SandboxRecord, reason: str) -> None:
     await core.boxes.engine(record).remove(core.boxes.box(record))
     await core.reached("remove.engine_removed")
     await core.boxes.discard(sandbox_id)
+    await core.captures.discard("suspended", sandbox_id)
     await core.reached("remove.directories_removed")
     # what waited in a pool was never anybody's, and nobody is told of its end
     event = None if record.pool_key else core.event(record, "removed", reason=reason)
@@ -128,7 +129,8 @@ async def end_lost(core: Core, record: SandboxRecord) -> None:
 
 
 @asynccontextmanager
-async def _or_failed(core: Core, record: SandboxRecord, reason: str) -> AsyncIterator[None]:
+async def or_failed(core: Core, record: SandboxRecord, reason: str) -> AsyncIterator[None]:
+    """What cannot be brought to an end is `failed`, with its intent: the next start of the node tries again."""
     try:
         yield
     except Exception as error:

@@ -1,0 +1,97 @@
+"""Large files that are mostly holes: where their data is, what they hash to, and writing them with the holes kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from cloche.model.snapshot import SnapshotFile
+
+#: holes smaller than this are told as data: an extent has its cost, too
+SMALL_HOLE = 64 << 10
+CHUNK = 1 << 20
+PAGE = 4096
+_ZEROS = bytes(CHUNK)
+Extents = list[tuple[int, int]]
+
+
+def extents(descriptor: int, size: int) -> Extents:
+    """(offset, length) of what is no hole, in order."""
+    found: Extents = []
+    at = 0
+    while at < size and (begin := _seek(descriptor, at, os.SEEK_DATA)) is not None:
+        at = min(_seek(descriptor, begin, os.SEEK_HOLE) or size, size)
+        if found and begin - sum(found[-1]) < SMALL_HOLE:
+            found[-1] = (found[-1][0], at - found[-1][0])
+        else:
+            found.append((begin, at - begin))
+    return found
+
+
+def _seek(descriptor: int, at: int, whence: int) -> int | None:
+    """None: there is nothing more."""
+    try:
+        return os.lseek(descriptor, at, whence)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+
+
+def described(path: Path) -> SnapshotFile:
+    """Read a file whole. Raises OSError."""
+    digest = Digest()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        for begin, length in extents(descriptor, size):
+            for at in range(begin, begin + length, CHUNK):
+                digest.data(at, os.pread(descriptor, min(CHUNK, begin + length - at), at))
+    finally:
+        os.close(descriptor)
+    return SnapshotFile(name=path.name, size_bytes=size, sha256=digest.value(size))
+
+
+class Digest:
+    """SHA-256 of a file that is told piece by piece, in order, without its holes."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._at = 0
+
+    def data(self, offset: int, data: bytes) -> None:
+        self._hole(offset)
+        self._hash.update(data)
+        self._at += len(data)
+
+    def value(self, size: int) -> str:
+        """Of `size` bytes in all."""
+        self._hole(size)
+        return self._hash.hexdigest()
+
+    def _hole(self, until: int) -> None:
+        while self._at < until:
+            step = min(CHUNK, until - self._at)
+            self._hash.update(_ZEROS[:step])
+            self._at += step
+
+
+def write(descriptor: int, offset: int, data: bytes) -> None:
+    """Pages of nothing but zeros stay holes. Raises OSError."""
+    at = 0
+    while at < len(data):
+        begin = at
+        while at < len(data) and data[at : at + PAGE] != _ZEROS[: min(PAGE, len(data) - at)]:
+            at += PAGE
+        _write_whole(descriptor, offset + begin, data[begin:at])
+        while at < len(data) and data[at : at + PAGE] == _ZEROS[: min(PAGE, len(data) - at)]:
+            at += PAGE
+
+
+def _write_whole(descriptor: int, offset: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
