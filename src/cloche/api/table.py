@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cloche.api import contexts, files, node, pool, processes, sandboxes, templates, watching
+from cloche.api import contexts, files, node, pool, processes, sandboxes, setup, templates, watching
 from cloche.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *node.ENDPOINTS,
+    *setup.ENDPOINTS,
     *watching.ENDPOINTS,
     *sandboxes.ENDPOINTS,
     *templates.ENDPOINTS,

@@ -38,6 +38,7 @@ COMMANDS = {
     "rm": "Remove sandboxes.",
     "template": "Name what is made often, and keep some of it warm.",
     "doctor": "Say what this machine can do, and how to make it do more.",
+    "setup": "Fetch what an engine needs, such as the kernel for virtual machines.",
     "serve": "Run the node in the foreground, with its log on stderr, until Ctrl-C.",
     "completion": "Print the script that completes commands, options and sandboxes in a shell.",
     "mcp": "Serve sandboxes to an agent as tools, over the Model Context Protocol.",

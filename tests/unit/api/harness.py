@@ -25,6 +25,7 @@ from cloche.model.sandbox import Sandbox, SandboxSpec
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
 from cloche.service.pool import Pool, PoolSettings
+from cloche.service.setup import SetupService
 from cloche.service.templates import TemplateService
 from cloche.store.memory import MemoryStore
 from tests.unit.service.place import OneEngine, StillClock
@@ -61,6 +62,7 @@ class OneSandbox:
         self.templates = TemplateService(core, self.pool.replan)
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
+        self.setup = SetupService(OneEngine(self.engine))
         self.open_exchanges = 0
 
     async def __aenter__(self) -> OneSandbox:

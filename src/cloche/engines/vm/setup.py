@@ -95,7 +95,7 @@ class _Work:
             with assets.pointing(self._home):
                 made = assets.with_guest(self._home, pointer, self._guest)
             self._reached("pointed")
-            self._say("initramfs", f"{made.initramfs_id}"[:12])
+            self._say("initramfs", f"for Linux {made.release}, with the guest of this version")
             shutil.rmtree(self._place / DOWNLOADS, ignore_errors=True)
         for missing in qemu_hint.missing(self._ground.root, self._ground.architecture):
             self._say("qemu", missing)

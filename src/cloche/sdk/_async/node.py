@@ -10,10 +10,11 @@ from typing import Any
 from cloche.model.events import Event
 from cloche.model.pool import PoolReport
 from cloche.sdk import wire
-from cloche.sdk._async import bridge, events
+from cloche.sdk._async import bridge, events, setups
 from cloche.sdk._async.templates import AsyncTemplates
 from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.launch import default_home
+from cloche.sdk.setups import EngineSetup, EngineSetups, SetupProgress
 from cloche.sdk.values import NodeUse
 
 #: a node that is well answers this in milliseconds, also while it starts hundreds of sandboxes
@@ -62,6 +63,20 @@ class AsyncNode:
     async def pool(self) -> PoolReport:
         """Sandboxes that wait ready, pool by pool, with hits and misses since the node started."""
         return wire.decode(await self.transport.ask("GET", "/v1/pool"), PoolReport)
+
+    async def engine_setups(self) -> list[EngineSetup]:
+        """Engines that need something beside Cloche itself, and what each lacks."""
+        return wire.decode(await self.transport.ask("GET", "/v1/engines"), EngineSetups).engines
+
+    async def setup(self, engine: str, **options: str) -> AsyncIterator[SetupProgress]:
+        """Fetch and build what an engine needs, and tell how far that is; over when it is done. What is there already
+        is kept. Whoever stops reading ends the work at its next safe point, and the next call goes on from there.
+
+        `options` are the engine's own. For "vm": `kernel` and `modules` (absolute paths), `mirror`, `suite`,
+        `keyring`, `proxy_http`, `proxy_https`, `proxy_no`; `update` and `verify` are on when "1".
+        Raises InvalidError, UnavailableError, NoSpaceError, EngineError."""
+        async for step in setups.stream(self.transport, engine, options):
+            yield step
 
     async def logs(self, *, lines: int = 200, follow: bool = False) -> AsyncIterator[bytes]:
         """The node's log, one JSON object a line, with its newline."""

@@ -12,10 +12,11 @@ from typing import Any
 from cloche.model.events import Event
 from cloche.model.pool import PoolReport
 from cloche.sdk import wire
-from cloche.sdk._sync import bridge, events
+from cloche.sdk._sync import bridge, events, setups
 from cloche.sdk._sync.templates import Templates
 from cloche.sdk._sync.transport import Transport
 from cloche.sdk.launch import default_home
+from cloche.sdk.setups import EngineSetup, EngineSetups, SetupProgress
 from cloche.sdk.values import NodeUse
 
 #: a node that is well answers this in milliseconds, also while it starts hundreds of sandboxes
@@ -64,6 +65,20 @@ class Node:
     def pool(self) -> PoolReport:
         """Sandboxes that wait ready, pool by pool, with hits and misses since the node started."""
         return wire.decode(self.transport.ask("GET", "/v1/pool"), PoolReport)
+
+    def engine_setups(self) -> list[EngineSetup]:
+        """Engines that need something beside Cloche itself, and what each lacks."""
+        return wire.decode(self.transport.ask("GET", "/v1/engines"), EngineSetups).engines
+
+    def setup(self, engine: str, **options: str) -> Iterator[SetupProgress]:
+        """Fetch and build what an engine needs, and tell how far that is; over when it is done. What is there already
+        is kept. Whoever stops reading ends the work at its next safe point, and the next call goes on from there.
+
+        `options` are the engine's own. For "vm": `kernel` and `modules` (absolute paths), `mirror`, `suite`,
+        `keyring`, `proxy_http`, `proxy_https`, `proxy_no`; `update` and `verify` are on when "1".
+        Raises InvalidError, UnavailableError, NoSpaceError, EngineError."""
+        for step in setups.stream(self.transport, engine, options):
+            yield step
 
     def logs(self, *, lines: int = 200, follow: bool = False) -> Iterator[bytes]:
         """The node's log, one JSON object a line, with its newline."""
