@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cloche.guest_api import text
-from cloche.model.errors import InvalidError
+from cloche.model.errors import GuestError, InvalidError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import REFERENCE, Isolation, SandboxSpec
 from cloche.model.snapshot import SnapshotFile, SnapshotKind
@@ -138,8 +138,8 @@ async def read_manifest(source: Source) -> Archive:
     await source.exactly(entry.padding_bytes)
     try:
         archive = text.decode(content, Archive)
-    except ValueError as error:
-        raise InvalidError(f"{MANIFEST}: {error}", field="body") from error
+    except GuestError as error:
+        raise InvalidError(f"{MANIFEST} is not as it must be: {error.__cause__}", field="body") from error
     if archive.version != VERSION:
         raise InvalidError(f"the snapshot is of version {archive.version}, and this one reads {VERSION}", field="body")
     return archive

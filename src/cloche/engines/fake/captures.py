@@ -17,7 +17,7 @@ from cloche.engines.fake.box import FakeBox
 from cloche.engines.fake.filesystem import Filesystem, Node, tree
 from cloche.engines.fake.guest import FrozenGuest
 from cloche.guest_api import text
-from cloche.model.errors import EngineError, NoSpaceError, UnavailableError
+from cloche.model.errors import EngineError, GuestError, NoSpaceError, UnavailableError
 from cloche.model.file import FileType
 
 VERSION = 1
@@ -83,7 +83,7 @@ def read(directory: Path) -> tuple[FrozenGuest, Filesystem]:
         files = Filesystem(frozen.limit_bytes)
         with (directory / DISK).open("rb") as disk:
             files.root = _root_of(frozen.nodes, lambda node: os.pread(disk.fileno(), node.size, node.offset))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, GuestError) as error:
         raise EngineError(f"the capture cannot be read: {error}", stage="restore") from error
     return frozen.guest, files
 
