@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloche import CodeOutput, LimitUnenforceableError, NotFoundError, Sandbox, SandboxDeadError
+from cloche.model.code import Language
 from tests.integration.bad_luck import kill_node, read_until, until
 from tests.integration.code_contexts import client, default, need, once, well
 
@@ -240,6 +241,34 @@ def test_values_that_lie_are_results_or_errors_of_their_own(sandbox: Sandbox, li
 def test_sources_of_any_kind_are_run_or_refused(sandbox: Sandbox, code: str) -> None:
     assert sandbox.run_code(code, timeout_seconds=20).status in ("ok", "error")
     well(sandbox)
+
+
+LATE = 'setTimeout(() => { throw new Error("x".repeat(1e6)) }, 0); await new Promise((done) => setTimeout(done, 50))'
+TOO_LARGE: list[tuple[Language, str]] = [
+    ("python", 'display("a", metadata={"k": "m" * 24_000_000})'),
+    ("python", 'display({"text/plain": "x", "a/" + "b" * 24_000_000: "y"}, raw=True)'),
+    ("javascript", 'display({"text/plain": "a".repeat(12e6), "text/html": "b".repeat(12e6)}, {raw: true})'),
+    ("javascript", LATE),
+    ("javascript", 'const told = new SyntaxError("y".repeat(5e6)); told.stack = "gone"; throw told'),
+    ("bash", ") " + "a" * 5_000_000),
+]
+
+
+@pytest.mark.parametrize(("language", "code"), TOO_LARGE, ids=lambda value: value[:40])
+def test_what_is_too_large_to_be_told_is_cut_and_the_context_goes_on(
+    sandbox: Sandbox, language: Language, code: str
+) -> None:
+    need(sandbox, language)
+    done = sandbox.run_code(code, language=language)
+    assert (done.status in ("ok", "error"), done.state_kept) == (True, True), done.error
+
+
+def test_an_error_of_bash_keeps_the_paths_in_it(sandbox: Sandbox) -> None:
+    need(sandbox, "bash")
+    done = sandbox.run_code(") /usr/bin/env", language="bash")
+    assert done.error is not None
+    assert done.error.message.startswith("bash: line 1: ")
+    assert "/usr/bin/env" in done.error.traceback
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ __cloche_error() { { printf "x$(__cloche_size "$1" "$2" "$3")"; __cloche_field "
 __cloche_done() {
   local status=$? said found
   if ((status == 2)) && ! found=$("$BASH" -n <<<"${__cloche_code-}" 2>&1); then
-    found=${found##*/}
+    found=${found:0:65536}
+    found=${found//"$BASH: "/"${BASH##*/}: "}
     __cloche_error SyntaxError "${found%%$'\n'*}" "$found" || :
     status=error
   fi

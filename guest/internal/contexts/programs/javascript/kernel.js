@@ -13,7 +13,7 @@
   const { stringify } = JSON;
   const on = process.on.bind(process), chdir = process.chdir.bind(process), exit = process.reallyExit.bind(process);
   const nextTick = process.nextTick.bind(process);
-  const PIECE = 256 << 10, MOST = 16 << 20;
+  const PIECE = 256 << 10, MOST = 16 << 20, LONGEST_TYPE = 128;
   const { compareExchange, notify, store } = Atomics;
   // Shared with the thread that interrupts: the number of what runs, and who may not be disturbed (1: this thread writes
   // a frame, 2: that thread has asked for the code's end, and nothing may be begun before it has come), and the number of
@@ -53,12 +53,15 @@
     }
     return concat(all);
   }
+  function tell(kind, bytes) {
+    for (let i = 0; i < bytes.length; i += PIECE) send(frame(kind, bytes.subarray(i, i + PIECE)));
+  }
   function stream(kind, fd) {
     const made = new Writable({ write(data, encoding, done) { done(); } });
     // At once and whole: a stream that an interrupt cut short would hold back all that comes after it.
     made.write = (data, encoding, done) => {
       const bytes = typeof data === "string" ? from(data, typeof encoding === "string" ? encoding : "utf8") : from(data);
-      for (let i = 0; i < bytes.length; i += PIECE) send(frame(kind, bytes.subarray(i, i + PIECE)));
+      tell(kind, bytes);
       const called = typeof encoding === "function" ? encoding : done;
       if (typeof called === "function") nextTick(called);
       return true;
@@ -88,18 +91,26 @@
   }
   function result(kind, data) {
     const leftOut = [], parts = [];
+    let size = 0;
     for (const type of Object.keys(data).slice(0, 64)) {
       let body;
+      if (type.length > LONGEST_TYPE) continue;
       try {
         body = isBuffer(data[type]) ? from(data[type].toString("base64"))
           : from(type.endsWith("json") ? stringify(data[type]) : String(data[type]));
       } catch {
         continue;
       }
-      if (body.length > MOST) leftOut.push(type);
-      else parts.push(from(type), body);
+      parts.push([type, body]);
+      size += body.length;
     }
-    return frame(kind, fields(["{}", leftOut.join("\n"), ...parts]));
+    while (size > MOST) {
+      const largest = parts.reduce((most, part) => (part[1].length > most[1].length ? part : most));
+      parts.splice(parts.indexOf(largest), 1);
+      leftOut.push(largest[0]);
+      size -= largest[1].length;
+    }
+    return frame(kind, fields(["{}", leftOut.join("\n"), ...parts.flat()]));
   }
   function display(shown, options) {
     send(result("d", options && options.raw && typeof shown === "object" ? shown : bundle(shown)));
@@ -120,7 +131,17 @@
       message = like ? error.message : plain(error);
       trace = like && error.stack ? own(String(error.stack)) : name + ": " + message;
     } catch {}
-    return frame("x", fields([from(name || "Error").subarray(0, 1024), from(message).subarray(0, 1 << 20), from(trace).subarray(0, 1 << 20)]));
+    return failure(name || "Error", message, trace);
+  }
+  function failure(name, message, trace) {
+    return frame("x", fields([from(name).subarray(0, 1024), from(message).subarray(0, 1 << 20), from(trace).subarray(0, 1 << 20)]));
+  }
+  function lateFailure(what, error) {
+    let said = "?";
+    try {
+      said = error && error.stack ? own(String(error.stack)) : plain(error);
+    } catch {}
+    tell("e", from(what + said + "\n"));
   }
   // The lines up to the user's own last frame: below it is only this program.
   function own(stack) {
@@ -177,12 +198,12 @@
   function fail(number, error, source) {
     if (error instanceof SyntaxError && source !== undefined && !String(error.stack).includes("cell_")) {
       const trace = place(source, "cell_" + number, error);
-      return finish(number, "error", frame("x", fields(["SyntaxError", String(error.message), trace])));
+      return finish(number, "error", failure("SyntaxError", String(error.message), trace));
     }
     finish(number, "error", problem(error));
   }
   function interrupted(number) {
-    finish(number, "interrupted", frame("x", fields(["Interrupted", "the code was interrupted", ""])));
+    finish(number, "interrupted", failure("Interrupted", "the code was interrupted", ""));
   }
   function succeed(number, shown) {
     if (shown === undefined) return finish(number, "ok");
@@ -237,8 +258,8 @@
   // It is for the programs that the code waits for; the code itself is stopped by the thread below.
   on("SIGINT", () => {});
   // What fails between executions, or in a callback, is told and ends nothing.
-  on("uncaughtException", (error) => send(frame("e", from("Uncaught " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));
-  on("unhandledRejection", (error) => send(frame("e", from("Unhandled rejection: " + (error && error.stack ? own(String(error.stack)) : plain(error)) + "\n"))));
+  on("uncaughtException", (error) => lateFailure("Uncaught ", error));
+  on("unhandledRejection", (error) => lateFailure("Unhandled rejection: ", error));
   const input = new net.Socket({ fd: 3, readable: true, writable: false });
   input.on("data", feed);
   input.on("end", () => exit(0));

@@ -11,6 +11,9 @@ METHODS = (
     ("application/javascript", "_repr_javascript_"),
 )
 PLAIN = frozenset((int, str, float, bool, bytes, list, dict, tuple, set, complex, frozenset, type(None)))
+#: what is longer the guest drops, and a frame that is too long ends the context
+LONGEST_TYPE = 128
+MOST_METADATA = 1 << 20
 
 WRONG = (Exception, SystemExit)  # what a method that shows a value may raise without an effect
 
@@ -99,7 +102,7 @@ def result(kind, data, metadata):
     parts, left_out = [], []
     for mime, value in list(data.items())[:64]:
         try:
-            body = encoded(mime, value) if isinstance(mime, str) else None
+            body = encoded(mime, value) if isinstance(mime, str) and len(mime) <= LONGEST_TYPE else None
         except WRONG:
             body = None
         if body is None:
@@ -115,6 +118,8 @@ def result(kind, data, metadata):
             told = encoded("json", metadata)
         except WRONG:
             pass
+    if len(told) > MOST_METADATA:
+        told = b"{}"
     flat = [told, b"\n".join(left_out)]
     for mime, body in parts:
         flat += (mime, body)
