@@ -7,12 +7,12 @@ store *before* `create` is called (`plan`), so whatever crashes, `remove` finds 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from cloche.channel.base import Channel
+from cloche.model import progress
 from cloche.model.errors import UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import Isolation, SandboxSpec
@@ -90,17 +90,8 @@ class BoxUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Of the sandbox, without the guest."""
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a set-up. `done` and `total` count `unit`s of this step; 0 where nobody can tell."""
-
-    step: str
-    summary: str
-    done: int = 0
-    total: int = 0
-    unit: Literal["bytes", "files", "steps"] = "steps"
-
-
-Report = Callable[[Progress], None]
+Progress = progress.Progress
+Report = progress.Report
 Manifest = dict[str, Any]
 """What an engine wrote down of a capture: sizes, checksums, what a machine must have to restore it. Its own JSON, but
 for `size_bytes`."""
