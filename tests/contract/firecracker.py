@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import h11
 import msgspec
 
-from tests.contract import bodies
+from tests.contract import bodies, http
 
 MAX_BODY_BYTES = 51200
+REASONS = {200: "OK", 204: "No Content", 400: "Bad Request"}
 BEFORE = "The requested operation is not supported before starting the microVM."
 AFTER = "The requested operation is not supported after starting the microVM."
 Body = TypeVar("Body", bound=bodies.Strict)
@@ -62,9 +63,9 @@ class Firecracker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            request, content = await _request(reader)
+            request, content = await http.request(reader)
             status, answer = await self._answer(request, content)
-            writer.write(_answered(status, answer))
+            writer.write(http.answer(status, REASONS[status], answer))
             await writer.drain()
 
     async def _answer(self, request: h11.Request, content: bytes) -> tuple[int, Any]:
@@ -259,23 +260,6 @@ def _decode(content: bytes, kind: type[Body]) -> Body:
         raise FaultError(f"An error occurred when deserializing the json body of a request: {error}.") from error
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[h11.Request, bytes]:
-    connection, request, content = h11.Connection(h11.SERVER), None, b""
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(4096))
-        elif isinstance(event, h11.Request):
-            request = event
-        elif isinstance(event, h11.Data):
-            content += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            assert request is not None
-            return request, content
-        else:
-            raise ConnectionResetError("gone")
-
-
 def _check_head(request: h11.Request, content: bytes) -> None:
     headers = dict(request.headers)
     if b"transfer-encoding" in headers:
@@ -286,12 +270,3 @@ def _check_head(request: h11.Request, content: bytes) -> None:
         raise FaultError("Request payload too large")
     if request.method == b"GET" and content:
         raise FaultError("GET request cannot have a body.")
-
-
-def _answered(status: int, answer: Any) -> bytes:
-    reasons = {200: b"OK", 204: b"No Content", 400: b"Bad Request"}
-    head = b"HTTP/1.1 %d %s\r\nServer: Firecracker API\r\nConnection: keep-alive\r\n" % (status, reasons[status])
-    if answer is None:
-        return head + b"\r\n"
-    content = msgspec.json.encode(answer)
-    return head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content) + content
