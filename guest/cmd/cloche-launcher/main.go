@@ -1,5 +1,6 @@
-// cloche-launcher makes the namespace engine's box. What it does is chosen by argv[0], as it is executed by itself:
-// cloche-launcher (supervisor), cloche-init (inside the new namespaces), cloche-save (keeps the disk of a box that has ended).
+// cloche-launcher makes boxes and watches over them. What it does is chosen by argv[0], as it is executed by itself:
+// cloche-launcher (supervisor, and copying of a machine's memory), cloche-init (inside the new namespaces), cloche-save
+// (keeps the disk of a box that has ended), cloche-pages (copying, inside the user namespace of the machine).
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"runtime"
 
 	"cloche/guest/internal/box"
+	"cloche/guest/internal/pages"
 )
 
 var version = "dev"
@@ -30,6 +32,9 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == "supervise" {
 		box.SuperviseMain()
 	}
-	os.Stderr.WriteString("usage: cloche-launcher supervise < PLAN   (used by the namespace engine)\n")
+	if len(os.Args) > 1 && os.Args[1] == "pages" {
+		pages.Main(os.Args[1:])
+	}
+	os.Stderr.WriteString("usage: cloche-launcher supervise < PLAN | " + pages.Usage + "\n")
 	os.Exit(2)
 }

@@ -4,10 +4,9 @@ package box
 
 import (
 	"encoding/json"
-	"fmt"
-	"syscall"
 
 	"cloche/guest/internal/landlock"
+	"cloche/guest/internal/stages"
 )
 
 // Plan is the JSON on the launcher's standard input.
@@ -103,25 +102,8 @@ type Bind struct {
 }
 
 // StageError names the step that failed, for the caller's message.
-type StageError struct {
-	Stage string `json:"stage"`
-	Errno int    `json:"errno"`
-	Text  string `json:"message"`
-}
+type StageError = stages.Error
 
-func (e *StageError) Error() string { return e.Stage + ": " + e.Text }
+func stage(name string, err error) error { return stages.Of(name, err) }
 
-func stage(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if already, ok := err.(*StageError); ok {
-		return already
-	}
-	errno, _ := err.(syscall.Errno)
-	return &StageError{Stage: name, Errno: int(errno), Text: err.Error()}
-}
-
-func stagef(name, format string, args ...any) error {
-	return &StageError{Stage: name, Text: fmt.Sprintf(format, args...)}
-}
+func stagef(name, format string, args ...any) error { return stages.Off(name, format, args...) }

@@ -100,21 +100,43 @@ func SetIds(uid, gid int, groups []uint32) error {
 	return errnoOrNil(e)
 }
 
-// Exec replaces the process. Unlike syscall.Exec it leaves the limit on open files as it was set.
-func Exec(path string, argv, env []string) syscall.Errno {
+// PreparedExec is an execve of which everything but the call is done: what a clone without exec may still do.
+type PreparedExec struct {
+	path       *byte
+	argv, envp []*byte
+}
+
+// PrepareExec makes what the kernel wants of the three.
+func PrepareExec(path string, argv, env []string) (*PreparedExec, error) {
 	p, err := syscall.BytePtrFromString(path)
 	if err != nil {
-		return syscall.EINVAL
+		return nil, syscall.EINVAL
 	}
 	args, err := syscall.SlicePtrFromStrings(argv)
 	if err != nil {
-		return syscall.EINVAL
+		return nil, syscall.EINVAL
 	}
 	envp, err := syscall.SlicePtrFromStrings(env)
 	if err != nil {
+		return nil, syscall.EINVAL
+	}
+	return &PreparedExec{p, args, envp}, nil
+}
+
+// Exec only returns when it fails.
+//
+//go:norace
+func (p *PreparedExec) Exec() syscall.Errno {
+	_, _, e := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)), uintptr(unsafe.Pointer(&p.argv[0])),
+		uintptr(unsafe.Pointer(&p.envp[0])))
+	return e
+}
+
+// Exec replaces the process. Unlike syscall.Exec it leaves the limit on open files as it was set.
+func Exec(path string, argv, env []string) syscall.Errno {
+	prepared, err := PrepareExec(path, argv, env)
+	if err != nil {
 		return syscall.EINVAL
 	}
-	_, _, e := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(&args[0])),
-		uintptr(unsafe.Pointer(&envp[0])))
-	return e
+	return prepared.Exec()
 }
