@@ -18,8 +18,8 @@ from cloche.channel.vsock import VsockChannel
 from cloche.engines.vm import firecracker_api, jailer
 from cloche.engines.vm.firecracker_api import FirecrackerApi
 from cloche.engines.vm.jailer import API_SOCKET, INITRAMFS, KERNEL, LOG, MEMORY, STATE, VSOCK_SOCKET, Jail, Placement
-from cloche.engines.vm.machine import GUEST_VSOCK_PORT, Machine
-from cloche.engines.vm.vmm import Abilities, Captured, Launch, Seating
+from cloche.engines.vm.machine import GUEST_VSOCK_PORT, Machine, VmmName
+from cloche.engines.vm.vmm import Abilities, Captured, Launch, Seating, Vmm
 from cloche.model.errors import EngineError, NoSpaceError, SandboxDeadError, UnavailableError
 
 START_SECONDS = 10.0
@@ -31,11 +31,27 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 MONITOR_MIB = 64
 
 
+def installed(jails: Path, ids: tuple[int, int] | None) -> Vmm | None:
+    """The Firecracker on PATH; None when there is none. Root runs it in the jailer alone, below `jails` and as `ids`
+    (uid, gid), which belong to this machine's sandbox and nobody else. Raises UnavailableError when root cannot."""
+    binary = shutil.which("firecracker")
+    if binary is None or os.geteuid() != 0:
+        return Firecracker(binary) if binary else None
+    jail = shutil.which("jailer")
+    if jail is None or ids is None:
+        raise UnavailableError(
+            "as root Firecracker runs in its jailer only, which is not there",
+            remedy="install the jailer of the same release beside firecracker",
+        )
+    program, own = os.path.realpath(jail), os.path.realpath(binary)
+    return Firecracker(own, Jail(jailer=program, firecracker=own, base=str(jails), uid=ids[0], gid=ids[1]))
+
+
 class Firecracker:
     """`jail`: None runs `binary` without the jailer. `track_changes`: allow partial captures, for which Firecracker
     watches every page that the guest writes."""
 
-    name = "firecracker"
+    name: VmmName = "firecracker"
 
     def __init__(self, binary: str, jail: Jail | None = None, *, track_changes: bool = False) -> None:
         self._binary, self._jail, self._track_changes = binary, jail, track_changes

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 from cloche.channel.unix import UnixChannel
 from cloche.engines.vm import local_api
-from cloche.engines.vm.machine import GUEST_VSOCK_PORT, Machine
-from cloche.engines.vm.vmm import Abilities, Captured, Launch, Seating
+from cloche.engines.vm.machine import GUEST_VSOCK_PORT, Machine, VmmName
+from cloche.engines.vm.vmm import Abilities, Captured, Launch, Seating, Vmm
 from cloche.model.errors import EngineError, InvalidError, SandboxDeadError, UnavailableError
 
 START_SECONDS = 10.0
@@ -31,8 +33,14 @@ Change = Literal["Pause", "Resume", "Stop", "HardStop"]
 _STATES = frozenset({"Stopped", "Running", "Paused", "Error", "Starting", "Pausing", "Resuming", "Stopping"})
 
 
+def installed() -> Vmm | None:
+    """The vfkit on PATH of a Mac; None elsewhere, or when there is none."""
+    binary = shutil.which("vfkit") if sys.platform == "darwin" else None
+    return Vfkit(binary) if binary else None
+
+
 class Vfkit:
-    name = "vfkit"
+    name: VmmName = "vfkit"
     abilities = Abilities(accelerators=("hvf",), read_only_drives=False)
 
     def __init__(self, binary: str) -> None:

@@ -271,6 +271,36 @@ def test_it_emulates_nothing(home: Path, machine: Machine) -> None:
         driver.Firecracker("/usr/bin/firecracker").launch(emulated, seating(home), incoming=False)
 
 
+def programs(home: Path, *names: str) -> None:
+    for name in names:
+        (home / name).write_text("#!/bin/sh\n")
+        (home / name).chmod(0o755)
+
+
+def test_an_ordinary_user_needs_no_jailer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert driver.installed(home, None) is None
+    programs(home, "firecracker")
+    assert driver.installed(home, None) is not None
+
+
+def test_root_runs_firecracker_in_its_jailer_or_not_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert driver.installed(home, (70001, 70001)) is None
+    programs(home, "firecracker")
+    with pytest.raises(UnavailableError, match="jailer"):
+        driver.installed(home, (70001, 70001))
+    programs(home, "jailer")
+    with pytest.raises(UnavailableError, match="jailer"):
+        driver.installed(home, None)
+    vmm = driver.installed(home / "jails", (70001, 70001))
+    assert vmm is not None
+    machine = Machine(vcpus=1, memory_mib=128, kernel="/k", initramfs="/i", command_line="")
+    assert vmm.launch(machine, seating(home), incoming=False).argv[0] == str(home / "jailer")
+
+
 def jailed(home: Path) -> driver.Firecracker:
     ids = {"uid": max(os.getuid(), 1), "gid": max(os.getgid(), 1)}
     jail = jailer.Jail(jailer="/usr/bin/jailer", firecracker="/usr/bin/firecracker", base=str(home / "jails"), **ids)
