@@ -263,8 +263,8 @@ class Mux:
         return at
 
     def _check(self, word: int, value: int, tag: int) -> None:
-        if tag != self._tag:
-            raise MuxError("a frame of no epoch")
+        if tag != self._tag or word & 0xFFFFFF:
+            raise MuxError("no frame of this epoch")
         if word == _DATA_WORD and not 0 < value <= wire.MAX_PAYLOAD_BYTES:
             raise MuxError(f"a payload of {value} bytes")
 
