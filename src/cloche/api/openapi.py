@@ -25,7 +25,9 @@ _PATH_WORDS = {
     "cid": "A code context: its id or a unique prefix of it.",
     "xid": "An execution: its whole id.",
     "name": "A template's name.",
+    "snapshot": "A snapshot: its id, its name, or a unique prefix of its id.",
 }
+_TAGS = ("processes", "files", "contexts", "executions", "snapshots", "sandboxes")
 #: what any route may answer, besides its own errors
 _ALWAYS = ("invalid", "internal", "permission_denied")
 
@@ -84,7 +86,7 @@ def _operation(endpoint: Endpoint, by_kind: Object, components: Object) -> Objec
 
 def _tag(path: str) -> str:
     parts = [part for part in path.split("/") if part and not part.startswith("{")]
-    return next((tag for tag in ("processes", "files", "contexts", "executions", "sandboxes") if tag in parts), "node")
+    return next((tag for tag in _TAGS if tag in parts), "node")
 
 
 def _path_parameters(path: str) -> Iterator[Object]:

@@ -64,8 +64,8 @@ async def create_sandbox(call: Call[Nothing, CreateSandbox]) -> Reply:
     asked = call.body
     check_env(asked.session.env)
     spec = SandboxSpec(**{field: getattr(asked, field) for field in SandboxSpec.__struct_fields__})
-    # a field that was given wins over the template's, also when it is given as it is by default
-    said = decode.fields(call.incoming.body) if spec.template else None
+    # what was given counts against a template or a snapshot, also when it is given as it is by default
+    said = decode.fields(call.incoming.body) if spec.template or spec.snapshot else None
     made = await call.services.sandboxes.create(spec, session_env=dict(asked.session.env), said=said)
     return Json(made, status=201)
 
@@ -201,10 +201,10 @@ ENDPOINTS = (
         method="POST",
         path=f"{_ONE}/resume",
         handler=resume_sandbox,
-        summary="Thaw its processes",
+        summary="Let a paused or suspended sandbox go on",
         body=Nothing,
         answer=Sandbox,
-        errors=(*_MOVES, "unavailable_here"),
+        errors=(*_MOVES, "unavailable_here", "no_space", "guest_error"),
     ),
     Endpoint(
         method="POST",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloche.api import contexts, files, node, pool, processes, sandboxes, setup, templates, watching
+from cloche.api import contexts, files, forks, node, pool, processes, sandboxes, setup, snapshots, templates, watching
 from cloche.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -10,6 +10,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *setup.ENDPOINTS,
     *watching.ENDPOINTS,
     *sandboxes.ENDPOINTS,
+    *forks.ENDPOINTS,
+    *snapshots.ENDPOINTS,
     *templates.ENDPOINTS,
     *pool.ENDPOINTS,
     *processes.ENDPOINTS,

@@ -23,6 +23,7 @@ class SandboxOptions(TypedDict, total=False):
 
     name: str | None
     template: str | None
+    snapshot: str | None
     engine: str
     isolation: Isolation | None
     memory: str | int | None
@@ -92,8 +93,8 @@ def process_spec(
 
 
 def create_body(spec: SandboxSpec, given: SandboxOptions) -> dict[str, Any]:
-    """`body`; of a spec with a template only what was given, as that wins over the template."""
-    if spec.template is None:
+    """`body`; of a spec with a template or a snapshot only what was given, as that counts against it."""
+    if spec.template is None and spec.snapshot is None:
         return body(spec)
     full: dict[str, Any] = msgspec.to_builtins(spec)
     said = {"limits", *given, *(["image"] if spec.image != "host" else [])}

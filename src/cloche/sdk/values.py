@@ -11,6 +11,7 @@ from cloche.model.events import NodeStats, SandboxUse
 from cloche.model.limits import Limits
 from cloche.model.process import LimitName, ProcessInfo, Usage
 from cloche.model.sandbox import Mount, Sandbox, SandboxSpec
+from cloche.model.snapshot import Snapshot
 from cloche.model.template import Template
 
 StreamName = Literal["stdout", "stderr"]
@@ -69,6 +70,24 @@ class TemplateInfoList(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
 
     templates: list[TemplateInfo]
+
+
+class SnapshotInfo(Snapshot, frozen=True, kw_only=True):
+    """A snapshot as its node told it."""
+
+    spec: SpecInfo
+
+
+class SnapshotInfoList(msgspec.Struct, frozen=True, kw_only=True):
+    """Oldest first."""
+
+    snapshots: list[SnapshotInfo]
+
+
+class ForkedInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The new sandboxes."""
+
+    sandboxes: list[SandboxInfo]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,12 @@ from cloche.model.events import Event, EventQuery, NodeStats, SandboxPage, Sandb
 from cloche.model.sandbox import Sandbox, SandboxSpec
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
+from cloche.service.forking import Forking
 from cloche.service.pool import Pool, PoolSettings
+from cloche.service.reaper import Reaper
 from cloche.service.setup import SetupService
+from cloche.service.snapshot_copies import SnapshotCopies
+from cloche.service.snapshots import SnapshotService
 from cloche.service.templates import TemplateService
 from cloche.store.memory import MemoryStore
 from tests.unit.service.place import OneEngine, StillClock
@@ -60,6 +64,9 @@ class OneSandbox:
         core = Core(home, MemoryStore(), OneEngine(self.engine), StillClock(), None)
         self.pool = Pool(core, PoolSettings())
         self.templates = TemplateService(core, self.pool.replan)
+        self.snapshots = SnapshotService(core, Reaper(core))
+        self.snapshot_copies = SnapshotCopies(core, self.snapshots)
+        self.forking = Forking(core, Reaper(core), self.snapshots)
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
         self.setup = SetupService(OneEngine(self.engine))
@@ -110,7 +117,7 @@ class OneSandbox:
     async def pause(self, ref: str) -> Sandbox:
         return self._known(ref)
 
-    resume = pause
+    resume = suspend = pause
 
     async def extend(self, ref: str, ttl_seconds: float | None) -> Sandbox:
         return self._known(ref)
@@ -270,9 +277,10 @@ def _length(content: Any) -> list[tuple[bytes, bytes]]:
 
 
 @contextlib.asynccontextmanager
-async def serve(directory: Path) -> AsyncIterator[Served]:
+async def serve(directory: Path, whole: Any = None) -> AsyncIterator[Served]:
+    """`whole`: real services, which are the caller's to close."""
     node, counter = Node(), Counter()
-    async with OneSandbox(directory) as services:
+    async with contextlib.nullcontext(whole) if whole else OneSandbox(directory) as services:
         listener = Listener(create_app(services, node, counter))  # type: ignore[arg-type]
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(str(directory / "n.sock"))

@@ -167,7 +167,7 @@ HOSTILE = {
     "another content": lambda name, content: b"x" + content[1:] if name == "disk" else content,
     "a longer file": lambda name, content: content + b"x" if name == "disk" else content,
     "no manifest": lambda name, content: None if name == "cloche-snapshot.json" else content,
-    "a manifest that is no JSON": lambda name, content: b"{" if name.endswith("n.json") else content,
+    "a manifest that is no JSON": lambda name, content: b"{" if name.endswith("t.json") else content,
     "an empty manifest": lambda name, content: b"" if name == "cloche-snapshot.json" else content,
 }  # fmt: skip
 

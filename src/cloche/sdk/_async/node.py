@@ -11,6 +11,7 @@ from cloche.model.events import Event
 from cloche.model.pool import PoolReport
 from cloche.sdk import wire
 from cloche.sdk._async import bridge, events, setups
+from cloche.sdk._async.snapshots import AsyncSnapshots
 from cloche.sdk._async.templates import AsyncTemplates
 from cloche.sdk._async.transport import AsyncTransport
 from cloche.sdk.launch import default_home
@@ -31,6 +32,7 @@ class AsyncNode:
             shared[self.home] = AsyncTransport(self.home)
         self.transport: AsyncTransport = shared[self.home]
         self.templates = AsyncTemplates(self.transport)
+        self.snapshots = AsyncSnapshots(self.transport)
 
     async def health(self, *, timeout_seconds: float = HEALTH_SECONDS) -> dict[str, Any]:
         """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), … Raises

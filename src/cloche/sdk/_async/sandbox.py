@@ -25,10 +25,12 @@ from cloche.sdk.values import (
     MAX_OUTPUT_BYTES,
     CommandFailedError,
     ExecResult,
+    ForkedInfo,
     Output,
     ProcessEvent,
     SandboxInfo,
     SandboxInfoPage,
+    SnapshotInfo,
 )
 
 if TYPE_CHECKING:  # a command that runs no code in contexts does not import what does
@@ -66,7 +68,8 @@ class AsyncSandbox:
         CLOCHE_HOME). Options: `name`, `engine`, `isolation`, `memory` and `disk` ("512m" or MiB), `cpus`, `pids`,
         `open_files`, `env`, `labels`, `mounts` ("SRC:DST:ro" or Mount), `host_paths`, `hide`, `workdir`, `user`,
         `hostname`, `ttl_seconds`, `idle_timeout_seconds`, and `template`: the name of one to begin from, over which the
-        options that are given win.
+        options that are given win; or `snapshot`: the name or id of one to go on from, which engine, image, limits and
+        mounts come from.
 
         Raises InvalidError, AlreadyExistsError (the name), UnavailableError (engine, isolation or image),
         LimitUnenforceableError (a limit that was given cannot be kept here), EngineError."""
@@ -232,9 +235,34 @@ class AsyncSandbox:
         """Freeze its processes in memory. Raises UnavailableError where the engine cannot."""
         return await self._told("POST", "/pause", {})
 
+    async def suspend(self) -> SandboxInfo:
+        """Put its memory and disk into files, and take no memory until `resume`. It does not expire meanwhile, unless
+        it is extended. Raises UnavailableError where the engine cannot, NoSpaceError."""
+        return await self._told("POST", "/suspend", {})
+
     async def resume(self) -> SandboxInfo:
-        """Thaw what `pause` froze."""
+        """Let it go on after `pause` or `suspend`."""
         return await self._told("POST", "/resume", {})
+
+    async def fork(
+        self, count: int = 1, *, names: Sequence[str] = (), labels: Mapping[str, str] | None = None,
+        ttl_seconds: float | None = None,
+    ) -> Sandboxes:  # fmt: skip
+        """So many sandboxes (at most 64) with the same files, processes and contexts, all of one moment; this one goes
+        on. All or none. `names`: one for each. `labels` are added to those of this one; without `ttl_seconds` they live
+        as long as it was made for. Raises AlreadyExistsError (a name), UnavailableError where the engine cannot."""
+        body = {"count": count, "names": [*names], "labels": dict(labels or {}), "ttl_seconds": ttl_seconds}
+        answer = await self._transport.ask("POST", f"{self._path}/fork", json=body)
+        return [type(self)(self._node, info) for info in wire.decode(answer, ForkedInfo).sandboxes]
+
+    async def snapshot(
+        self, *, name: str | None = None, labels: Mapping[str, str] | None = None, description: str = ""
+    ) -> SnapshotInfo:
+        """Keep its files and processes as they are now, for any number of `Sandbox.create(snapshot=…)`; this one goes
+        on. Raises AlreadyExistsError (the name), UnavailableError where the engine cannot, NoSpaceError."""
+        body = {"name": name, "labels": dict(labels or {}), "description": description}
+        answer = await self._transport.ask("POST", f"{self._path}/snapshots", json=body)
+        return wire.decode(answer, SnapshotInfo)
 
     async def extend(self, ttl_seconds: float | None) -> SandboxInfo:
         """Let it expire so many seconds from now, or never (None)."""
@@ -271,6 +299,9 @@ class AsyncSandbox:
     async def _told(self, method: str, rest: str, body: object = None) -> SandboxInfo:
         self._info = wire.decode(await self._transport.ask(method, self._path + rest, json=body), SandboxInfo)
         return self._info
+
+
+Sandboxes = list[AsyncSandbox]
 
 
 def _feeding(run: AsyncProcess, stdin: Stdin | None) -> Any:

@@ -13,6 +13,7 @@ from cloche.model.events import Event
 from cloche.model.pool import PoolReport
 from cloche.sdk import wire
 from cloche.sdk._sync import bridge, events, setups
+from cloche.sdk._sync.snapshots import Snapshots
 from cloche.sdk._sync.templates import Templates
 from cloche.sdk._sync.transport import Transport
 from cloche.sdk.launch import default_home
@@ -33,6 +34,7 @@ class Node:
             shared[self.home] = Transport(self.home)
         self.transport: Transport = shared[self.home]
         self.templates = Templates(self.transport)
+        self.snapshots = Snapshots(self.transport)
 
     def health(self, *, timeout_seconds: float = HEALTH_SECONDS) -> dict[str, Any]:
         """`status`, `version`, `pid`, `home`, `uptime_seconds`, `engine` (what "auto" means here), … Raises
