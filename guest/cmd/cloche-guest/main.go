@@ -2,6 +2,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -10,11 +11,14 @@ import (
 	"syscall"
 	"time"
 
+	"cloche/guest/internal/machine"
+	"cloche/guest/internal/mux"
 	"cloche/guest/internal/output"
 	"cloche/guest/internal/procs"
 	"cloche/guest/internal/reaper"
 	"cloche/guest/internal/server"
 	"cloche/guest/internal/users"
+	"cloche/guest/internal/vmboot"
 )
 
 // version is set by the build.
@@ -26,6 +30,11 @@ type settings struct {
 	listenPath, sandboxID, nonce   string
 	sharedUID, ownKernel           bool
 	ringBytes, landlockABI         int
+
+	firmware bool // this is the first program of a virtual machine
+	groupFD  int
+	machine  *machine.Machine
+	port     *os.File
 }
 
 func init() {
@@ -38,24 +47,36 @@ func main() {
 	keepFromChildren()
 	set := readSettings()
 	becomeInit()
-	listener, err := listen(set)
+	listener, err := set.open()
 	if err != nil {
-		fatal("cannot listen: " + err.Error())
+		set.fatal(err.Error())
 	}
 	reap := reaper.New()
 	if set.lifelineFD >= 0 {
 		go watchLifeline(set.lifelineFD)
 	}
 	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap,
-		MemoryFD: set.memoryFD, RingBytes: set.ringBytes})
-	api := server.New(server.Config{Manager: manager, Reaper: reap, Version: version, SandboxID: set.sandboxID,
-		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit})
+		MemoryFD: set.memoryFD, GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes})
+	config := server.Config{Manager: manager, Reaper: reap, Version: version, SandboxID: set.sandboxID,
+		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit}
+	if set.machine != nil {
+		config.Machine, config.Exit = set.machine, set.machine.End
+	}
+	api := server.New(config)
 	failed := make(chan error)
 	go func() { failed <- api.Serve(listener) }()
 	if os.Getpid() == 1 {
 		ignoreSignals()
 	}
-	fatal("the server ended: " + (<-failed).Error())
+	set.fatal("the server ended: " + (<-failed).Error())
+}
+
+// fatal ends the guest, and with it what it is the first program of.
+func (set *settings) fatal(message string) {
+	if set.firmware {
+		machine.PowerOff(message)
+	}
+	fatal(message)
 }
 
 func fatal(message string) {
@@ -71,7 +92,7 @@ func readSettings() settings {
 		sharedUID: os.Getenv("CLOCHE_SHARED_UID") == "1", ownKernel: os.Getenv("CLOCHE_OWN_KERNEL") == "1",
 		ringBytes: number("CLOCHE_OUTPUT_RING_BYTES", output.DefaultRingBytes), landlockABI: number("CLOCHE_LANDLOCK_ABI", 0),
 	}
-	set.ringBytes = min(max(set.ringBytes, 4096), 1<<30)
+	set.ringBytes = min(max(set.ringBytes, leastRing), 1<<30)
 	for i, argument := range os.Args {
 		if argument == "--listen" && i+1 < len(os.Args) {
 			set.listenPath = os.Args[i+1]
@@ -84,6 +105,8 @@ func readSettings() settings {
 	}
 	return set
 }
+
+const leastRing = 4096
 
 func number(name string, missing int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
@@ -109,6 +132,36 @@ func descriptor(name string) int {
 		_ = syscall.Close(fd)
 	}
 	return int(moved)
+}
+
+// open boots where there is a machine to boot, and is where the host finds this guest.
+func (set *settings) open() (net.Listener, error) {
+	words, wanted, err := vmboot.Wanted()
+	set.firmware = wanted
+	if err != nil {
+		return nil, err
+	}
+	if wanted {
+		return set.boot(words)
+	}
+	listener, err := listen(*set)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	return listener, nil
+}
+
+func (set *settings) boot(words vmboot.Words) (net.Listener, error) {
+	booted, err := vmboot.Boot(words)
+	if err != nil {
+		return nil, err
+	}
+	set.machine, set.ownKernel = booted.Machine, true
+	set.groupFD, set.memoryFD = booted.Machine.Group.Dir, booted.Machine.Group.Events
+	if words.Ring > 0 {
+		set.ringBytes = max(words.Ring, leastRing)
+	}
+	return mux.Listen(booted.Port), nil
 }
 
 func listen(set settings) (net.Listener, error) {

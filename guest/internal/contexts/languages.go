@@ -25,6 +25,7 @@ type language struct {
 	env     func(changes []string) []byte
 	dir     func(cwd string) []byte
 	refuses func(code string) string // why it cannot be given this code at all
+	reseed  func(l *link)            // its generators of random numbers
 	oldest  [2]int
 	misses  bool // signals that come as it starts a program
 	onStdin bool // it reads from descriptor 0 what others read from 3
@@ -35,11 +36,11 @@ func takesAll(string) string { return "" }
 
 var languages = map[string]*language{
 	"python": {name: "python", names: []string{"python3", "python"}, argv: pythonArgv,
-		first: func() string { return pythonProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{3, 8}},
+		first: func() string { return pythonProgram }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, reseed: reseedBySignal, oldest: [2]int{3, 8}},
 	"javascript": {name: "javascript", names: []string{"node", "nodejs"}, argv: nodeArgv,
-		first: func() string { return nodeFirst }, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, oldest: [2]int{16, 0}, misses: true, stopper: true},
+		first: nodeFirst, code: codeFrame, env: envFrame, dir: dirFrame, refuses: takesAll, reseed: reseedNothing, oldest: [2]int{16, 0}, misses: true, stopper: true},
 	"bash": {name: "bash", names: []string{"bash"}, argv: bashArgv,
-		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, oldest: [2]int{4, 0}, onStdin: true, misses: true},
+		first: func() string { return bashProgram }, code: bashCode, env: bashEnv, dir: bashDir, refuses: bashRefuses, reseed: reseedBash, oldest: [2]int{4, 0}, onStdin: true, misses: true},
 }
 
 func codeFrame(number int, code string) []byte {

@@ -5,18 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 //go:embed programs/python/*.py programs/javascript/*.js programs/kernel.sh
 var programs embed.FS
 
 // pythonParts make one program, in this order: each uses names of those before it.
-var pythonParts = []string{"start", "frames", "streams", "results", "figures", "stand_ins", "errors", "running", "life"}
+var pythonParts = []string{"start", "frames", "streams", "results", "figures", "stand_ins", "errors", "running", "reseeding", "life"}
 
 var (
 	pythonProgram = joinedParts()
 	nodeProgram   = program("javascript/kernel.js")
-	nodeStopper   = program("javascript/stopper.js")
 	bashProgram   = program("kernel.sh")
 )
 
@@ -60,11 +60,13 @@ require("vm").runInThisContext(code.toString(), { filename: "cloche:kernel" })(r
 
 // Code that is stopped within a callback leaves Node's stack of asynchronous ids unbalanced: checked, that is fatal.
 func nodeArgv(path string) []string {
-	return []string{path, "--no-force-async-hooks-checks", "-e", fmt.Sprintf(nodeStart, len(nodeFirst))}
+	return []string{path, "--no-force-async-hooks-checks", "-e", fmt.Sprintf(nodeStart, len(nodeFirst()))}
 }
 
 // nodeFirst is the program with the text of its second thread put in: that needs no file and no second read.
-var nodeFirst = strings.Replace(nodeProgram, `"STOPPER"`, quotedJSON(nodeStopper), 1)
+var nodeFirst = sync.OnceValue(func() string {
+	return strings.Replace(nodeProgram, `"STOPPER"`, quotedJSON(program("javascript/stopper.js")), 1)
+})
 
 func quotedJSON(text string) string {
 	quoted, _ := json.Marshal(text)

@@ -16,6 +16,8 @@ const (
 	cannotExecute = 126
 	notFound      = 127
 	lastSignal    = 64
+	clone3        = 435         // on every architecture
+	intoGroup     = 0x200000000 // CLONE_INTO_CGROUP
 	sigsetSize    = 8
 	setMask       = 2   // SIG_SETMASK
 	closeRange    = 436 // on every architecture
@@ -56,7 +58,7 @@ func fork(p *prepared) (int, syscall.Errno) {
 	var report [2]uint32
 	// signals wait from here on, so that no handler of the guest's ever runs in the child
 	beforeFork()
-	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, errno := copied(p.group)
 	if errno != 0 || pid != 0 {
 		afterFork()
 		return int(pid), errno
@@ -70,6 +72,26 @@ func fork(p *prepared) (int, syscall.Errno) {
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
 	}
+}
+
+// cloneArgs is the kernel's struct clone_args.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// copied is fork(2), into a group if there is one: a child that entered it afterwards would not be held to its limit of
+// processes, and every other start would wait for the move.
+//
+//go:nosplit
+//go:norace
+func copied(group uintptr) (pid uintptr, errno syscall.Errno) {
+	if group == 0 {
+		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+		return pid, errno
+	}
+	args := cloneArgs{flags: intoGroup, exitSignal: uint64(syscall.SIGCHLD), cgroup: uint64(group)}
+	pid, _, errno = syscall.RawSyscall(clone3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
+	return pid, errno
 }
 
 // become returns only when it has failed: the stage and the error's number.

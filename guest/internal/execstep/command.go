@@ -34,6 +34,11 @@ type Command struct {
 	// OpenFiles and Pids are limits of the command; 0 leaves what there is.
 	OpenFiles, Pids uint64
 	OOMScoreAdj     int
+	// Group is the directory of a cgroup (version 2) in which the command begins, 0 for the guest's own. One that is at its
+	// limit of processes takes no more: EAGAIN.
+	Group int
+	// AllOfRoot: root keeps every capability, as the kernel is the sandbox's own.
+	AllOfRoot bool
 }
 
 // prepared is a command in the form in which a child can use it that may not allocate. Addresses are numbers there, as
@@ -53,6 +58,7 @@ type prepared struct {
 	shellArgv  []uintptr // for a text file without an interpreter line; its second place takes the path
 	envv       []uintptr
 	shell      uintptr
+	group      uintptr
 	kept       [][]byte
 }
 
@@ -65,7 +71,8 @@ func (c *Command) prepare() (*prepared, error) {
 	if len(c.Files) > MaxFiles {
 		return nil, syscall.EMFILE
 	}
-	p := &prepared{terminal: c.Terminal, setIDs: c.SetIDs, uid: uintptr(c.UID), gid: uintptr(c.GID), groups: c.Groups}
+	p := &prepared{terminal: c.Terminal, setIDs: c.SetIDs, uid: uintptr(c.UID), gid: uintptr(c.GID), groups: c.Groups,
+		group: uintptr(c.Group)}
 	limits, err := c.limits()
 	if err != nil {
 		return nil, err
@@ -75,7 +82,7 @@ func (c *Command) prepare() (*prepared, error) {
 		p.files = append(p.files, uintptr(fd))
 	}
 	if c.SetIDs {
-		p.drop = dropped(c.UID)
+		p.drop = c.dropped()
 		p.adjustment = []byte(strconv.Itoa(c.OOMScoreAdj))
 	}
 	if err := p.addStrings(c); err != nil {
@@ -157,10 +164,14 @@ func shared(most uint64) (uint64, error) {
 	return most + uint64(len(threads)), nil
 }
 
-// dropped: root inside keeps what changing files and ids needs; every other user loses all capabilities for good.
-func dropped(uid int) (drop []uintptr) {
+// dropped: root inside keeps what changing files and ids needs, or everything; every other user loses all capabilities
+// for good.
+func (c *Command) dropped() (drop []uintptr) {
+	if c.UID == 0 && c.AllOfRoot {
+		return nil
+	}
 	keep := map[int]bool{}
-	if uid == 0 {
+	if c.UID == 0 {
 		for _, c := range []int{sys.CapChown, sys.CapDacOverride, sys.CapFowner, sys.CapFsetid, sys.CapKill, sys.CapSetgid,
 			sys.CapSetuid, sys.CapNetBindService} {
 			keep[c] = true

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"cloche/guest/internal/execstep"
 	"cloche/guest/internal/reaper"
 	"cloche/guest/internal/users"
 	"cloche/guest/internal/wire"
@@ -81,15 +80,7 @@ func (m *Manager) HiddenEnv(spec HiddenSpec) (env []string, cwd, user string) {
 func (h *Hidden) start(session *Session, user users.User, files []int, ended func(HiddenEnd)) error {
 	command := h.p.command(session, user, h.Env)
 	command.Files = files
-	var step *execstep.Child
-	child, err := h.p.manager.Reaper.Start(
-		func() (pid int, err error) {
-			if step, err = command.Start(); err == nil {
-				pid = step.Pid
-			}
-			return pid, err
-		},
-		func(exit reaper.Exit) { go ended(h.end(exit)) })
+	child, step, err := h.p.manager.begin(command, func(exit reaper.Exit) { go ended(h.end(exit)) })
 	if err != nil {
 		return err
 	}
@@ -116,6 +107,9 @@ func (h *Hidden) end(exit reaper.Exit) HiddenEnd {
 
 // Interrupt sends SIGINT to its process group; it does nothing when the process has ended.
 func (h *Hidden) Interrupt() { _ = h.p.Signal(syscall.SIGINT, true) }
+
+// Nudge sends it, and nothing else of its group, a signal that does no harm to a program that does not wait for it.
+func (h *Hidden) Nudge() { _ = h.p.Signal(syscall.SIGURG, false) }
 
 // Kill ends it with every process of its session.
 func (h *Hidden) Kill() { h.p.killSession() }

@@ -19,17 +19,21 @@ const (
 	keptRingsTotal = 8 // of exited processes, in units of one ring
 )
 
-// Config is what the manager is given at start-up. MemoryFD is -1 when there is none.
+// Config is what the manager is given at start-up. MemoryFD is -1 when there is none. GroupFD is the directory of the
+// cgroup that everything starts in, 0 when there is none.
 type Config struct {
 	Book      *users.Book
 	Reaper    *reaper.Reaper
 	MemoryFD  int
+	GroupFD   int
+	OwnKernel bool
 	RingBytes int
 }
 
 // Manager holds every process that the guest started and has not forgotten.
 type Manager struct {
 	Config
+	Gate      Gate
 	mu        sync.Mutex
 	session   Session
 	processes map[string]*Process

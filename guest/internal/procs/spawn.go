@@ -87,20 +87,13 @@ func (p *Process) command(session *Session, user users.User, env []string) *exec
 	}
 	return &execstep.Command{Argv: argv, Env: env, Cwd: p.cwd, Files: p.io.child[:], Terminal: p.spec.Pty != nil,
 		SetIDs: !p.manager.Book.SharedUID, UID: user.UID, GID: user.GID, Groups: groupIDs(user),
-		OpenFiles: session.OpenFiles, Pids: session.Pids, OOMScoreAdj: oomScoreAdj}
+		OpenFiles: session.OpenFiles, Pids: session.Pids, OOMScoreAdj: oomScoreAdj,
+		Group: p.manager.GroupFD, AllOfRoot: p.manager.OwnKernel}
 }
 
 // fork starts the child and everything that watches it.
 func (p *Process) fork(command *execstep.Command) error {
-	var step *execstep.Child
-	child, err := p.manager.Reaper.Start(
-		func() (pid int, err error) {
-			if step, err = command.Start(); err == nil {
-				pid = step.Pid
-			}
-			return pid, err
-		},
-		func(exit reaper.Exit) { p.exited <- exit })
+	child, step, err := p.manager.begin(command, func(exit reaper.Exit) { p.exited <- exit })
 	p.io.closeChildEnds()
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.spec.Argv[0], err)

@@ -15,8 +15,9 @@ import (
 )
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
+	sandboxID, nonce := s.identity.get()
 	reply(w, http.StatusOK, map[string]any{
-		"api_version": 1, "guest_version": s.Version, "sandbox_id": wire.Text(s.SandboxID), "nonce": wire.Text(s.Nonce),
+		"api_version": 1, "guest_version": s.Version, "sandbox_id": wire.Text(sandboxID), "nonce": wire.Text(nonce),
 		"pid": os.Getpid(), "uptime_seconds": time.Since(s.Started).Seconds(), "shared_uid": s.Manager.Book.SharedUID,
 		"users": s.Manager.Book.Available(), "landlock_abi": s.LandlockABI,
 	})
@@ -147,6 +148,9 @@ func (s *server) shutdown(w http.ResponseWriter, r *http.Request) error {
 
 // end asks everything to stop, waits at most the grace, and leaves. As PID 1 its own exit kills what is left.
 func (s *server) end(grace time.Duration) {
+	if s.Machine != nil {
+		_ = s.Machine.Thaw() // what is frozen could not obey either
+	}
 	s.Manager.SignalAll(syscall.SIGTERM)
 	s.Manager.SignalAll(syscall.SIGCONT) // a stopped process could not obey
 	deadline := time.Now().Add(grace)

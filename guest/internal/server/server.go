@@ -31,11 +31,14 @@ type Config struct {
 	OwnKernel   bool // the clock and the entropy pool belong to this sandbox alone
 	Started     time.Time
 	Exit        func(code int)
+	Machine     Machine // nil unless OwnKernel and this guest is its first program
 }
 
 type server struct {
 	Config
 	contexts *contexts.Manager
+	identity identity
+	sleep    sleep
 }
 
 // handler is a route that may refuse. What it returns is sent unless it has begun to answer.
@@ -43,9 +46,11 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // New returns the server; it serves on any listener.
 func New(config Config) *http.Server {
-	s := &server{config, contexts.NewManager(config.Manager)}
+	s := &server{Config: config, contexts: contexts.NewManager(config.Manager)}
+	s.identity.set(config.SandboxID, config.Nonce)
 	mux := http.NewServeMux()
-	for _, routes := range []map[string]handler{s.boxRoutes(), s.processRoutes(), s.fileRoutes(), s.contextRoutes()} {
+	for _, routes := range []map[string]handler{s.boxRoutes(), s.processRoutes(), s.fileRoutes(), s.contextRoutes(),
+		s.vmRoutes()} {
 		for pattern, route := range routes {
 			mux.Handle(pattern, route)
 		}

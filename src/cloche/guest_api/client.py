@@ -8,6 +8,7 @@ from cloche.channel.base import ByteStream
 from cloche.guest_api import bounds
 from cloche.guest_api.contexts import ContextCalls
 from cloche.guest_api.files import FileCalls
+from cloche.guest_api.machine import MachineCalls
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
 from cloche.guest_api.network import Exchange
 from cloche.guest_api.processes import ProcessCalls
@@ -45,7 +46,7 @@ class ForwardedBody:
         await self._response.aclose()
 
 
-class Guest(ProcessCalls, FileCalls, ContextCalls):
+class Guest(ProcessCalls, FileCalls, ContextCalls, MachineCalls):
     """`Guest(channel)`: every request of guest/README.md. Close it when done; closing leaves the channel open."""
 
     async def health(self, timeout_seconds: float = 10.0) -> GuestHealth:

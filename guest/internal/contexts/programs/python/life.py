@@ -48,6 +48,7 @@ def prepare():
     for number in (IN, OUT):
         os.set_inheritable(number, False)
     _signal.signal(_signal.SIGINT, on_interrupt)
+    _signal.signal(_signal.SIGURG, reseed)
     os.register_at_fork(before=out.flush, after_in_child=in_child)
     sys.addaudithook(on_audit)
     sys.meta_path.insert(0, Watcher)

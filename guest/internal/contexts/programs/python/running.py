@@ -150,6 +150,8 @@ def after_cell():
         sys.setrecursionlimit(1000)
     if _signal.getsignal(_signal.SIGINT) is not on_interrupt:
         _signal.signal(_signal.SIGINT, on_interrupt)
+    if _signal.getsignal(_signal.SIGURG) is not reseed:
+        _signal.signal(_signal.SIGURG, reseed)
 
 
 def end_child(error):

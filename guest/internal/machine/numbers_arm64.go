@@ -1,0 +1,3 @@
+package machine
+
+const nrSyncfs = 267

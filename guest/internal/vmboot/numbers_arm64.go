@@ -1,0 +1,3 @@
+package vmboot
+
+const nrFinitModule = 273
