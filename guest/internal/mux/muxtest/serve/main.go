@@ -1,5 +1,5 @@
-// Command serve is a guest behind the multiplexer on a unix socket, for tests of the host's end: the whole HTTP API, and
-// GET /v1/health answers as soon as a host has connected.
+// Command serve is a guest behind the multiplexer on a unix socket, for tests of the host's end: `serve PATH [--greet]`
+// has the whole HTTP API, says "listening" and ends with its standard input.
 package main
 
 import (
@@ -31,6 +31,7 @@ func main() {
 		RingBytes: output.DefaultRingBytes})
 	api := server.New(server.Config{Manager: manager, Reaper: reap, Version: "test", SandboxID: "sb_mux", Nonce: "n",
 		Started: time.Now(), Exit: os.Exit})
+	_, _ = os.Stdout.WriteString("listening\n")
 	if len(os.Args) > 2 && os.Args[2] == "--greet" {
 		go greet(streams)
 	}
