@@ -1,4 +1,4 @@
-"""Both ends of the multiplexer, in their two languages: the guest's HTTP API over one pipe, used as the node uses it."""
+"""Both ends of the multiplexer, in their two languages: the guest API over one pipe, used as the node uses it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 import hatch_build
 from cloche.channel.muxed import MuxChannel
-from cloche.guest_api.client import Guest
 from cloche.guest_api import frames
+from cloche.guest_api.client import Guest
 from cloche.model.errors import GuestError, NotFoundError, SandboxDeadError
 from cloche.model.process import ProcessSpec
 
