@@ -16,14 +16,15 @@ from cloche.engines.vm import captures, checks, disks, machine, monitor
 from cloche.engines.vm.captures import Running
 from cloche.engines.vm.ground import khz
 from cloche.engines.vm.plan import Ground, Seat
-from cloche.engines.vm.waking import Guests
-from cloche.model.errors import ClocheError, EngineError
+from cloche.engines.vm.waking import ANSWER_SECONDS, Guests
+from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.ids import new_sandbox_id
 from cloche.model.process import ProcessSpec
 
 #: what a template's guest has run before it is captured, so that the pages of the commonest programs are in its memory
 WARMED = (["true"], ["sh", "-c", "true"], ["python3", "-c", "pass"])
 WARM_SECONDS = 20.0
+ENDING_SECONDS = 5.0
 MIB = 1 << 20
 
 
@@ -72,10 +73,13 @@ class Boots:
         run_dir = Path(box.run_dir)
         written = supervisor.read_json(run_dir / "supervisor.json") or {}
         ended = asyncio.ensure_future(supervisor.wait_gone(int(written["supervisor_pid"])))
-        asked = asyncio.ensure_future(self._guests.guest(box).health())
+        asked = asyncio.ensure_future(self._guests.guest(box).health(ANSWER_SECONDS))
         try:
             await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
+            if asked.done() and isinstance(asked.exception(), SandboxDeadError):
+                # the end of the channel is seen before the end of the process, whose last words are wanted
+                await asyncio.wait({ended}, timeout=ENDING_SECONDS)
+            if ended.done():
                 said = checks.last_words(run_dir)
                 raise EngineError(f"the machine ended while it booted: {said or 'it said nothing'}", stage="boot")
             await asked
@@ -119,4 +123,4 @@ class Boots:
             with contextlib.suppress(ClocheError):
                 process = await guest.start_process(ProcessSpec(argv=argv))
                 await guest.wait_process(process.id, WARM_SECONDS)
-                await guest.remove_process(process.id)
+                await guest.forget_process(process.id)

@@ -21,11 +21,13 @@ def write(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """A file that nobody can see yet, on the disk when this returns."""
+    """A file that nobody can see yet, on the disk when this returns. QEMU reads it, whose id nobody has; the
+    directories keep everybody else out."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)
         file.flush()
+        os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
 
 

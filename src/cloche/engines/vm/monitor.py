@@ -52,9 +52,10 @@ async def qmp(run_dir: Path) -> Qmp:
 async def load(facts: Facts, seat: Seat, devices: Path, changed: Path | None) -> None:
     """Give a waiting QEMU its state and let it run. `changed`: pages that differ from the memory it was started on."""
     run_dir = Path(seat.run_dir)
-    if changed is not None and seat.memory is not None:
-        await pages.load(facts.launcher, pid_of(run_dir), Path(seat.memory), changed)
+    # who answers has mapped its memory
     async with await qmp(run_dir) as monitor:
+        if changed is not None and seat.memory is not None:
+            await pages.load(facts.launcher, pid_of(run_dir), Path(seat.memory), changed)
         descriptor = os.open(devices, os.O_RDONLY | os.O_CLOEXEC)
         try:
             await monitor.execute("getfd", fds=[descriptor], fdname="state")
