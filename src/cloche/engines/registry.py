@@ -23,6 +23,7 @@ Factory = Callable[[Path], Engine]
 AUTO = "auto"
 ENTRY_POINTS = "cloche.engines"
 BUILT_IN = {
+    "vm": "cloche.engines.vm.engine:VmEngine",
     "namespace": "cloche.engines.namespace.engine:NamespaceEngine",
     "fake": "cloche.engines.fake:FakeEngine",
 }

@@ -95,8 +95,10 @@ async def take(facts: Facts, stopped: Qmp, running: Running, directory: Path) ->
 
 async def describe(running: Running, size: Size, directory: Path) -> dict[str, Any]:
     """The manifest, made when the machine goes on already: checksums take longer than the capture."""
-    sums = {name: await asyncio.to_thread(summed, directory / name) for name in (PAGES, DEVICES, DISK)}
-    sums[MEMORY] = running.memory or await asyncio.to_thread(summed, directory / MEMORY)
+    unknown = FILES if running.memory is None else (PAGES, DEVICES, DISK)
+    sums = {name: await asyncio.to_thread(summed, directory / name) for name in unknown}
+    if running.memory is not None:
+        sums[MEMORY] = running.memory
     held = sum(os.stat(directory / name).st_blocks * 512 for name in (PAGES, DEVICES, DISK))
     manifest = Manifest(size_bytes=held, files=sums, requires=running.requires, size=size)
     found: dict[str, Any] = msgspec.to_builtins(manifest)

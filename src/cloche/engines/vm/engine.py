@@ -15,7 +15,7 @@ import msgspec
 from cloche.channel.base import Channel
 from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, Manifest, Report
 from cloche.engines.launched.engine import LaunchedEngine, end_all, forget_last_run, make_directories, may_run
-from cloche.engines.vm import captures, checks, disks, monitor, plan, setup
+from cloche.engines.vm import captures, checks, disks, monitor, plan
 from cloche.engines.vm.boot import Boots
 from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
 from cloche.engines.vm.ground import Grounds, accelerator
@@ -59,6 +59,8 @@ class VmEngine(LaunchedEngine):
         )  # fmt: skip
 
     async def setup(self, options: dict[str, str], report: Report) -> None:
+        from cloche.engines.vm import setup
+
         await setup.setup(self.home, self.facts.guest, options, report)
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:

@@ -7,12 +7,15 @@ import hashlib
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloche.engines.vm import assets, bundle, kvm
 from cloche.engines.vm.machine import Accelerator
 from cloche.engines.vm.plan import Ground
-from cloche.images import hostroot
 from cloche.model.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from cloche.images.hostroot import RootImage
 
 #: the host's /usr is looked at again after so long; a machine that was made meanwhile has files of before
 ROOT_SECONDS = 600.0
@@ -24,7 +27,7 @@ class Grounds:
 
     def __init__(self, home: Path, guest: Path) -> None:
         self._home, self._guest = home, guest
-        self._roots: dict[str, tuple[float, hostroot.RootImage]] = {}
+        self._roots: dict[str, tuple[float, RootImage]] = {}
         self._looking = asyncio.Lock()
 
     async def of(self, image: str) -> Ground:
@@ -38,7 +41,7 @@ class Grounds:
             accelerator=accelerator(self._home), cpu=processor(),
         )  # fmt: skip
 
-    async def _root(self, image: str) -> hostroot.RootImage:
+    async def _root(self, image: str) -> RootImage:
         async with self._looking:
             looked, found = self._roots.get(image, (0.0, None))
             if found is None or time.monotonic() - looked > ROOT_SECONDS or not Path(found.path).exists():
@@ -46,7 +49,9 @@ class Grounds:
                 self._roots[image] = time.monotonic(), found
             return found
 
-    async def _make_root(self, image: str) -> hostroot.RootImage:
+    async def _make_root(self, image: str) -> RootImage:
+        from cloche.images import hostroot
+
         if image == "host":
             return await hostroot.host_root(self._home, None)
         if not Path(image).is_dir():

@@ -1,5 +1,5 @@
-"""Whether KVM works here: found out by booting with a deadline, never by the device's presence. There are machines whose
-/dev/kvm opens, answers every question and then runs no kernel."""
+"""Whether KVM works here: found out by booting with a deadline, never by the device's presence. There are machines
+whose /dev/kvm opens, answers every question and then runs no kernel."""
 
 from __future__ import annotations
 
