@@ -13,6 +13,7 @@ Names and numbers are those of the kernel's fs/erofs/erofs_fs.h.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -34,6 +35,8 @@ DIRENT = struct.Struct("<QHBx")
 INODE = struct.Struct("<HHHHQIIIIQII16x")
 SUPER = struct.Struct("<IIIBBHQQIIII16s16sI44x")
 EXTENDED, INLINE = 1, 2 << 1
+#: without waiting, should a pipe lie there by now
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_TYPE = {"file": 1, "dir": 2, "link": 7}
 KIND_BITS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "link": stat.S_IFLNK}
 
@@ -197,17 +200,28 @@ def _contents(fd: int, node: Node, place: Place, made: Plan) -> bytes:
 def _copy(fd: int, node: Node, place: Place) -> bytes:
     assert node.source is not None
     try:
-        source = os.open(node.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
+        source = os.open(node.source, READING)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ChangedError(f"{os.fsdecode(node.source)}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ChangedError(f"{os.fsdecode(node.source)}: is a link by now") from error
     try:
+        _check_same(source, node)
         copy_range(source, fd, node.size - place.inline, 0, place.block * BLOCK)
         tail = os.pread(source, place.inline, node.size - place.inline) if place.inline else b""
-        if stamp_of(os.fstat(source)) != node.stamp or len(tail) != place.inline:
-            raise ChangedError(f"{os.fsdecode(node.source)}: changed while it was read")
+        _check_same(source, node)
         return tail
     finally:
         os.close(source)
+
+
+def _check_same(source: int, node: Node) -> None:
+    """Before, or a file that took its place would be read; after, or half of it might be from another time."""
+    found = os.fstat(source)
+    if not stat.S_ISREG(found.st_mode) or stamp_of(found) != node.stamp:
+        raise ChangedError(f"{os.fsdecode(node.source or b'')}: is another file by now")
 
 
 def check(path: str, expected_bytes: int) -> str | None:

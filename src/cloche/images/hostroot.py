@@ -82,7 +82,8 @@ def _image(store: Path, about: dict[str, Any]) -> RootImage:
 
 
 async def _built(home: Path, what: list[str], summary: str, report: Report | None) -> RootImage:
-    argv = [sys.executable, "-m", "cloche.images.rootbuild", str(home), *what]
+    # -P: the working directory may be anybody's, and holds no code of ours
+    argv = [sys.executable, "-P", "-m", "cloche.images.rootbuild", str(home), *what]
     builder = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=PIPE)
     try:
         about = await _listen(builder, summary, report)

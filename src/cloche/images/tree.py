@@ -107,6 +107,8 @@ def _entries(place: bytes, left: LeftOut) -> Iterator[tuple[os.DirEntry[bytes], 
                     yield entry, entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                except OSError as error:  # a path that is too long, a file system that is broken
+                    left.add(entry.path, f"cannot be read: {error.strerror}")
     except FileNotFoundError:
         return
     except OSError as error:
@@ -124,7 +126,7 @@ def _node(
     place: bytes, below: bytes, found: os.stat_result, rules: Rules, left: LeftOut, linked: dict[tuple[int, int], Node]
 ) -> Node | None:
     kind = _kind(found.st_mode)
-    why = "is no file, directory or link" if kind is None else _private(found.st_mode, rules)
+    why = "is no file, directory or link" if kind is None else _unreadable(place, found.st_mode, rules)
     if kind is None or why is not None:
         left.add(place, str(why))
         return None
@@ -145,11 +147,15 @@ def _kind(mode: int) -> Kind | None:
     return "link" if stat.S_ISLNK(mode) else None
 
 
-def _private(mode: int, rules: Rules) -> str | None:
-    if not rules.only_public or stat.S_ISLNK(mode):
+def _unreadable(place: bytes, mode: int, rules: Rules) -> str | None:
+    if stat.S_ISLNK(mode):
         return None
     needed = 0o005 if stat.S_ISDIR(mode) else 0o004
-    return None if mode & needed == needed else "is private: others on this machine may not read it"
+    if mode & needed == needed:
+        return None
+    if rules.only_public:
+        return "is private: others on this machine may not read it"
+    return None if os.access(place, os.R_OK) else "cannot be read: Permission denied"
 
 
 def _made(kind: Kind, place: bytes, found: os.stat_result, owner: Owner) -> Node:
@@ -196,13 +202,19 @@ def walk(root: Node) -> Iterator[tuple[bytes, Node]]:
     while pending:
         path, node = pending.pop()
         yield path, node
-        children = sorted(node.children.items(), reverse=True)
-        pending.extend((os.path.join(path, name), child) for name, child in children)
+        before = path + b"/" if path else b""
+        pending.extend((before + name, child) for name, child in sorted(node.children.items(), reverse=True))
 
 
 def tree_bytes(root: Node) -> int:
     """Content of all files below; a hard link counts once."""
-    return sum({id(node): node.size for _, node in walk(root)}.values())
+    sizes: dict[int, int] = {}
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        sizes[id(node)] = node.size
+        pending.extend(node.children.values())
+    return sum(sizes.values())
 
 
 def fingerprint(root: Node) -> str:
