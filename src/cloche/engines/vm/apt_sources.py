@@ -113,7 +113,13 @@ def is_web(uri: str) -> bool:
         parts = urlsplit(uri)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and uri.isascii() and uri.isprintable()
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and uri.isascii()
+        and uri.isprintable()
+        and " " not in uri
+    )
 
 
 def is_suite(name: str) -> bool:

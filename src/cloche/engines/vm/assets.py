@@ -114,7 +114,7 @@ def with_guest(home: Path, pointer: Pointer, guest_binary: Path) -> Pointer:
                                       for name in pointer.modules])  # fmt: skip
     digest = hashlib.sha256(content).hexdigest()
     path = initramfs_path(home, digest)
-    if not path.is_file() or path.stat().st_size != len(content):
+    if _digest(path) != digest:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write(path, content)
     stamps = {**_kernel_stamps(home, pointer), f"{INITRAMFS}/{path.name}": Stamp.of(path)}

@@ -65,13 +65,13 @@ class Inflated:
         return bytes(found)
 
     def _piece(self, size: int) -> bytes:
-        while self._decompressor is not None:
-            piece = self._step(self._decompressor, size)
+        while (decompressor := self._decompressor) is not None:
+            piece = self._step(decompressor, size)
             self._left -= len(piece)
             if self._left < 0:
                 raise DamagedError("it is larger than it may be when it is unpacked")
-            if self._decompressor.eof:
-                self._next_stream(self._decompressor.unused_data)
+            if decompressor.eof:
+                self._next_stream(decompressor.unused_data)
             if piece:
                 return piece
         return b""

@@ -162,6 +162,9 @@ class Fetcher:
         except urllib.error.HTTPError as error:
             with error:
                 raise _refused(url, error.code, error.reason) from error
+        except ValueError as error:
+            message = f"{_shown(url)} leads to what is no address: {error}"
+            raise UnavailableError(message, remedy=OTHER_MIRROR) from error
         assert isinstance(reply, http.client.HTTPResponse)
         with reply:
             yield reply

@@ -42,7 +42,8 @@ def _unpacked(image: bytes) -> bytes:
     if len(image) > MAX_KERNEL_BYTES:
         raise DamagedError("it is too large for a kernel")
     if image[0x202:0x206] == b"HdrS":
-        return inflate(_payload(image), MAX_KERNEL_BYTES)
+        payload = _payload(image)
+        return payload if payload.startswith(elf.MAGIC) else inflate(payload, MAX_KERNEL_BYTES)
     if image[:2] == b"MZ" and image[4:8] == b"zimg":
         offset, size = struct.unpack_from("<II", image, 8) if len(image) >= 16 else (0, 0)
         return inflate(_inside(image, offset, size), MAX_KERNEL_BYTES)
