@@ -89,6 +89,7 @@ _SANDBOX = [
 #: of one sandbox, and not of all that are made from a template
 _OF_ONE = [
     click.option("--template", metavar="NAME", help="Begin from this template; what is given here wins."),
+    click.option("--snapshot", metavar="SNAPSHOT", help="Go on from this snapshot, with its engine, image and limits."),
     click.option("--name", metavar="NAME", help="A name, unique among the living."),
 ]
 _SAME = ("image", "engine", "isolation", "memory", "cpus", "disk", "pids", "name")
@@ -124,12 +125,12 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
         "ttl_seconds": given.pop("ttl"),
         "idle_timeout_seconds": given.pop("idle_timeout"),
     }
-    template = given.pop("template", None)
-    return options if template is None else {**_without_defaults(options), "template": template}
+    begun = {name: value for name in ("template", "snapshot") if (value := given.pop(name, None)) is not None}
+    return {**_without_defaults(options), **begun} if begun else options
 
 
 def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """What would win over a template is only what was given on the command line."""
+    """What counts against a template or a snapshot is only what was given on the command line."""
     plain = {"image": "host", "engine": "auto", "labels": {}}
     kept = {name: value for name, value in options.items() if value is not None and value != plain.get(name, ())}
     return {"name": None, "labels": {}, **kept}

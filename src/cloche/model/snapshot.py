@@ -146,5 +146,5 @@ def _refuse_other(snapshot: Snapshot, field: str, asked: object, mine: object, s
         return
     raise InvalidError(
         f"snapshot {snapshot.name or snapshot.id} was taken with {field} {mine!r}, which cannot become {asked!r}",
-        field=field, remedy=f"leave {field} out",
+        field=field, remedy="leave it out: what begins from a snapshot has it from there",
     )  # fmt: skip

@@ -128,7 +128,7 @@ class SnapshotService:
             self._users = +self._users
 
     def event(self, snapshot: Snapshot, kind: str, **data: object) -> Event:
-        about = {"snapshot": snapshot.id, "name": snapshot.name, **data}
+        about = {"snapshot": snapshot.id, "snapshot_name": snapshot.name, **data}
         kept = {key: value for key, value in about.items() if value is not None}
         return Event(id=new_event_id(), project_id=snapshot.project_id, sandbox_id=snapshot.sandbox_id,
                      at=self._core.clock.now(), kind=f"snapshot.{kind}", data=kept)  # fmt: skip

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from cloche.cli import arguments, pools, render, usage
+from cloche.cli import arguments, family, pools, render, tables, usage
 from cloche.model.lifecycle import LIVING, STATES
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.values import SandboxInfo
 
 _HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "ISOLATION", "IMAGE", "CREATED", "EXPIRES", "LABELS")
+_TREE_HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "CREATED", "EXPIRES")
 #: what a narrow terminal can do without, the first of them first
 _DROPPED = ("ISOLATION", "IMAGE", "ENGINE", "EXPIRES", "LABELS", "CREATED")
 NARROW = 60
@@ -23,18 +24,23 @@ NARROW = 60
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Those in this state.")
 @click.option("-l", "--label", "labels", multiple=True, metavar="K[=V]", help="Those with this label.")
+@click.option("--tree", is_flag=True, help="Forks below what they were forked from.")
 @click.option("--pool", is_flag=True, help="What waits ready instead, pool by pool.")
 @arguments.json_flag
-def command(every: bool, quiet: bool, states: Sequence[str], labels: Sequence[str], pool: bool, as_json: bool) -> int:
-    """List sandboxes: those that live, oldest first."""
+def command(
+    every: bool, quiet: bool, states: Sequence[str], labels: Sequence[str], tree: bool, pool: bool, as_json: bool
+) -> int:
+    """List sandboxes: those that live or are suspended, oldest first."""
     if pool:
         return pools.show(as_json)
-    wanted = [state for state in STATES if state in states] or ([] if every else sorted(LIVING))
+    wanted = [state for state in STATES if state in states] or ([] if every else sorted(LIVING | {"suspended"}))
     found = Sandbox.list(labels=arguments.filters(labels), states=wanted)
     if as_json:
         render.print_json({"sandboxes": msgspec.to_builtins(found)})
     elif quiet:
         render.write("".join(f"{box.id}\n" for box in found))
+    elif tree:
+        _show_tree([box.id for box in found])
     else:
         render.print_table(_HEADINGS, _rows(found), drop=_DROPPED)
     return 0
@@ -48,12 +54,34 @@ def _rows(found: Sequence[SandboxInfo]) -> list[Sequence[object]]:
     return [_row(box, ids[box.id]) for box in found]
 
 
+def _show_tree(wanted: Sequence[str]) -> None:
+    """With what is above them, whatever its state; what is gone is dim."""
+    drawn = family.branches(Sandbox.list(), wanted)
+    narrow = render.columns() is not None
+    ids = usage.short_ids([branch.id for branch in drawn]) if narrow else {branch.id: branch.id for branch in drawn}
+    gone = {ids[branch.id] for branch in drawn if branch.box is None}
+    cells = [[render.clean(cell) if cell else "-" for cell in _tree_row(branch, ids)] for branch in drawn]
+    for line in tables.lines(_TREE_HEADINGS, cells, render.columns(), _DROPPED):
+        dim = render.colours() and line.split(" ", 1)[0] in gone
+        render.write(f"\x1b[2m{line}\x1b[0m\n" if dim else f"{line}\n")
+
+
+def _tree_row(branch: family.Branch, ids: dict[str, str]) -> Sequence[str | None]:
+    shown, box = branch.drawn + ids[branch.id], branch.box
+    if box is None:
+        return (shown, None, "gone", None, None, None)
+    return (shown, box.name, _state(box), box.engine, render.ago(box.created_at), render.ago(box.expires_at))
+
+
+def _state(box: SandboxInfo) -> str:
+    return f"{box.state} ({box.reason})" if box.reason and box.reason != box.state else box.state
+
+
 def _row(box: SandboxInfo, shown_id: str) -> Sequence[object]:
-    state = f"{box.state} ({box.reason})" if box.reason and box.reason != box.state else box.state
     return (
         shown_id,
         box.name,
-        state,
+        _state(box),
         box.engine,
         box.isolation,
         box.spec.image,

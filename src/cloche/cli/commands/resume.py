@@ -11,5 +11,5 @@ from cloche.cli import arguments, many
 @arguments.json_flag
 @click.argument("boxes", nargs=-1, required=True, metavar="BOX…")
 def command(boxes: tuple[str, ...], as_json: bool) -> int:
-    """Thaw paused sandboxes."""
+    """Let paused or suspended sandboxes go on."""
     return many.each(boxes, lambda sandbox: sandbox.resume(), as_json)

@@ -118,6 +118,11 @@ class AsyncSandbox:
         """Unique among the living, or None."""
         return self._info.name
 
+    @property
+    def known(self) -> SandboxInfo:
+        """What its node told of it last, without asking again."""
+        return self._info
+
     async def info(self) -> SandboxInfo:
         """What is known of it now."""
         return await self._told("GET", "")

@@ -120,6 +120,11 @@ class Sandbox:
         """Unique among the living, or None."""
         return self._info.name
 
+    @property
+    def known(self) -> SandboxInfo:
+        """What its node told of it last, without asking again."""
+        return self._info
+
     def info(self) -> SandboxInfo:
         """What is known of it now."""
         return self._told("GET", "")
