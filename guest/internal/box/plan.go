@@ -33,6 +33,7 @@ type Plan struct {
 	GuestCaps    []int             `json:"guest_caps"`
 	Pids         uint64            `json:"pids"`
 	Deadline     float64           `json:"deadline"`
+	Owner        int               `json:"owner"` // a process without which nobody wants the box; 0: it lives by itself
 	Restore      string            `json:"restore"`
 	KeepDisk     string            `json:"keep_disk"`
 	Program      *Program          `json:"program"`

@@ -69,6 +69,7 @@ type supervisor struct {
 	given    []int // what the plan's program gets, in the order of its numbers
 	console  *console
 	mounts   int // the box's mount namespace, so that its mounts need not go before its end is known
+	owner    int // pidfd of the plan's owner, -1 for none
 	deadline float64
 	ending   ending
 	exit     *Exit // how PID 1 has ended, once it has
@@ -91,7 +92,7 @@ func (s *supervisor) quiet() {
 }
 
 func (s *supervisor) start() error {
-	s.upFD, s.events, s.idLock, s.log, s.mounts, s.listen = -1, -1, -1, -1, -1, -1
+	s.upFD, s.events, s.idLock, s.log, s.mounts, s.listen, s.owner = -1, -1, -1, -1, -1, -1, -1
 	var doc [2]int
 	if err := syscall.Pipe2(doc[:], syscall.O_CLOEXEC); err != nil {
 		return stage("pipe", err)
@@ -128,6 +129,11 @@ func (s *supervisor) prepare(child int) error {
 		return err
 	}
 	s.deadline = s.plan.Deadline
+	if s.plan.Owner > 0 {
+		if s.owner, err = sys.PidfdOpen(s.plan.Owner); err != nil {
+			return stage("owner", err)
+		}
+	}
 	s.nonce = newNonce()
 	if err := s.openFiles(); err != nil {
 		return err

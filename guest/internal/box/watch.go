@@ -43,7 +43,8 @@ func now() float64 { return float64(time.Now().UnixNano()) / 1e9 }
 // watch serves the control socket, the console and the deadline until the box has ended.
 func (s *supervisor) watch() {
 	for {
-		fds := []sys.PollFd{{Fd: int32(s.pidfd), Events: sys.PollIn}, {Fd: int32(s.control), Events: sys.PollIn}}
+		fds := []sys.PollFd{{Fd: int32(s.pidfd), Events: sys.PollIn}, {Fd: int32(s.control), Events: sys.PollIn},
+			{Fd: int32(s.owner), Events: sys.PollIn}}
 		console, due := s.console.due()
 		if console {
 			fds = append(fds, sys.PollFd{Fd: int32(s.console.fd), Events: sys.PollIn})
@@ -57,7 +58,11 @@ func (s *supervisor) watch() {
 		if fds[1].Revents != 0 {
 			s.answer()
 		}
-		if console && fds[2].Revents != 0 {
+		if fds[2].Revents != 0 {
+			s.disown()
+			s.end(Killed)
+		}
+		if console && fds[3].Revents != 0 {
 			s.console.read()
 		}
 		if s.deadline > 0 && now() >= s.deadline {
@@ -73,6 +78,14 @@ func sooner(a, b int64) int64 {
 		return max(a, b)
 	}
 	return min(a, b)
+}
+
+// disown: from now on the box lives without whoever it was made for. Poll leaves out a negative descriptor.
+func (s *supervisor) disown() {
+	if s.owner >= 0 {
+		_ = syscall.Close(s.owner)
+		s.owner = -1
+	}
 }
 
 func (s *supervisor) untilDeadline() int64 {
@@ -168,6 +181,8 @@ func (s *supervisor) handle(r *request) reply {
 	case "status":
 	case "deadline":
 		s.deadline = r.Deadline
+	case "disown":
+		s.disown()
 	case "console":
 		if s.console == nil {
 			return reply{Error: "no console"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -38,14 +39,14 @@ class Boots:
         """Directories of machines that are being made into templates now."""
         return set(self._held)
 
-    async def fresh(self, box: Box, ground: Ground) -> None:
+    async def fresh(self, box: Box, ground: Ground, *, owner: int = 0) -> None:
         """Boot with an empty disk."""
         disk = Path(box.state_dir, "disk.img")
         blank = await disks.blank_disk(self._home, monitor.state_size(box.engine_state).disk_mib)
         await asyncio.to_thread(disks.copy_disk, blank, disk)
-        await self.boot(box, ground, disk)
+        await self.boot(box, ground, disk, owner=owner)
 
-    async def boot(self, box: Box, ground: Ground, disk: Path) -> None:
+    async def boot(self, box: Box, ground: Ground, disk: Path, *, owner: int = 0) -> None:
         """Returns when the guest answers. Raises EngineError with the console's last lines."""
         memory = self._nothing(box, ground)
         seat = Seat(run_dir=box.run_dir, root=ground.root, disk=str(disk), memory=memory)
@@ -54,8 +55,9 @@ class Boots:
             machine.Boot(accelerator=ground.accelerator, host_khz=khz()), box.spec.limits.resolved()
         )
         await monitor.launch(
-            self._facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=words, deadline=box.deadline
-        )
+            self._facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=words, deadline=box.deadline,
+            owner=owner,
+        )  # fmt: skip
         await self._answered(box)
 
     def _nothing(self, box: Box, ground: Ground) -> str | None:
@@ -99,7 +101,7 @@ class Boots:
         self._held.add(place)
         try:
             make_directories(box)
-            await self.fresh(box, ground)
+            await self.fresh(box, ground, owner=os.getpid())
             return await self._captured(box, directory)
         finally:
             self._guests.forget(box.sandbox_id)

@@ -1,4 +1,4 @@
-"""What machines of this data directory stand on now: QEMU, kernel, initramfs, root filesystem, accelerator, processor."""
+"""What machines of this data directory stand on: QEMU, kernel, initramfs, root filesystem, accelerator, processor."""
 
 from __future__ import annotations
 

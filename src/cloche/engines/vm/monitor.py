@@ -23,13 +23,15 @@ MAX_DEVICES_BYTES = 64 << 20
 
 async def launch(
     facts: Facts, ground: Ground, seat: Seat, state: dict[str, Any], *, sandbox_id: str, words: str | None,
-    deadline: float | None = None,
+    deadline: float | None = None, owner: int = 0,
 ) -> None:  # fmt: skip
     """Start QEMU, to boot with these `words` for its kernel, or without to wait for a state. Raises EngineError."""
     described = plan.described(ground, state_size(state), words or "")
     memory = plan.MEMORY_INSIDE if seat.memory else None
     argv = machine.qemu_argv(described, plan.FILES, incoming=words is None, memory=memory, sockets=plan.SOCKETS)
-    wanted = plan.launcher_plan(facts, ground, seat, state, argv[1:], sandbox_id=sandbox_id, deadline=deadline)
+    wanted = plan.launcher_plan(
+        facts, ground, seat, state, argv[1:], sandbox_id=sandbox_id, deadline=deadline, owner=owner
+    )
     await supervisor.launch(facts.launcher, wanted)
 
 

@@ -112,9 +112,9 @@ def described(ground: Ground, what: Size, words: str = "") -> machine.Machine:
 
 def launcher_plan(
     facts: Facts, ground: Ground, seat: Seat, state: dict[str, Any], argv: list[str], *, sandbox_id: str,
-    deadline: float | None,
+    deadline: float | None = None, owner: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """The whole plan for one monitor."""
+    """The whole plan for one monitor. `owner`: the pid without which nobody wants it."""
     binds = [Bind(ground.bundle.path, INSIDE), *_opened_by_name(ground, seat, argv)]
     skeleton = [Entry("dir", path) for path in _DIRECTORIES]
     return {
@@ -124,8 +124,8 @@ def launcher_plan(
         "binds": msgspec.to_builtins(binds), "hide": [], "disk_mib": 1, "inodes": 64, "shm_mib": 1,
         "devices": ["null", "urandom"], "proc_read_only": [], "proc_masked": [],
         "landlock": {"read": ["/"], "write": [], "device": ["/dev"], "change": []},
-        "guest_env": {}, "guest_caps": [], "pids": MONITOR_PIDS, "deadline": deadline or 0, "restore": "",
-        "keep_disk": "", "program": program(ground, seat, argv),
+        "guest_env": {}, "guest_caps": [], "pids": MONITOR_PIDS, "deadline": deadline or 0, "owner": owner,
+        "restore": "", "keep_disk": "", "program": program(ground, seat, argv),
     }  # fmt: skip
 
 
@@ -143,7 +143,10 @@ def program(ground: Ground, seat: Seat, argv: list[str]) -> dict[str, Any]:
     return {
         "argv": [*ground.bundle.command(), *argv],
         "env": {"HOME": "/", "LC_ALL": "C"},
-        "files": [{"path": path, "write": write, "fd": FILES[name]} for name, (path, write) in kept.items()],
+        "files": [
+            {"path": path, "write": write, "device": name == "kvm", "fd": FILES[name]}
+            for name, (path, write) in kept.items()
+        ],
         "listen": [{"name": f"{name}.sock", "fd": fd} for name, fd in SOCKETS.items()],
         "console_fd": CONSOLE_FD,
     }

@@ -1,5 +1,5 @@
 """QEMUs that wait for the state of a machine, so that a clone need not wait for QEMU to start, which takes longer than
-everything else of it. They run no code of anybody's. Each ends by itself when the node no longer renews it."""
+everything else of it. They run no code of anybody's, and each ends with the node that it was started for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from cloche.model.ids import new_sandbox_id
 
 #: how long one waits after the last clone of its template
 QUIET_SECONDS = 120.0
-#: beyond that, should the node be killed
-SPARE_SECONDS = 30.0
 #: the machine that was just made comes first
 REFILL_SECONDS = 0.02
 KEPT_STATE = ("version", "ids", "size")
@@ -66,7 +63,9 @@ class Standbys:
     async def _move(self, place: Path, box: Box, disk: str) -> bool:
         """Its sockets and its supervisor's working directory move with the directory."""
         try:
-            reply = await supervisor.ask(place, {"op": "deadline", "deadline": box.deadline or 0})
+            if box.deadline:
+                await supervisor.ask(place, {"op": "deadline", "deadline": box.deadline})
+            reply = await supervisor.ask(place, {"op": "disown"})
             if reply is None:
                 return False
             os.rename(place / "disk.img", disk)
@@ -105,15 +104,9 @@ class Standbys:
 
     async def _keep_only(self, wanted: str) -> None:
         for key, place in list(self._waiting):
-            if key == wanted:
-                await self._renew(place)
-            else:
+            if key != wanted:
                 self._waiting.remove((key, place))
                 await self._discard(place)
-
-    async def _renew(self, place: Path) -> None:
-        with contextlib.suppress(ClocheError):
-            await supervisor.ask(place, {"op": "deadline", "deadline": _deadline()})
 
     async def _start(self, ground: Ground, template: Template, state: dict[str, Any], place: Path) -> None:
         self._made.add(place)
@@ -124,9 +117,7 @@ class Standbys:
         seat = Seat(run_dir=str(place), root=ground.root, disk=str(disk), memory=memory)
         # without cgroups: those are its sandbox's, and it enters them before it runs anything of that
         kept = {key: state[key] for key in KEPT_STATE}
-        await monitor.launch(
-            self._facts, ground, seat, kept, sandbox_id=place.name, words=None, deadline=_deadline()
-        )  # fmt: skip
+        await monitor.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
 
     async def close(self) -> None:
         """End those that wait, and those that are being started when they have been."""
@@ -150,7 +141,3 @@ class Standbys:
             await end_all(place)
         await asyncio.to_thread(shutil.rmtree, place, True)
         self._made.discard(place)
-
-
-def _deadline() -> float:
-    return time.time() + QUIET_SECONDS + SPARE_SECONDS
