@@ -5,21 +5,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"cloche/guest/internal/stages"
+	"cloche/guest/internal/sys"
 )
 
 const (
+	threads  = 2
 	portion  = 1 << 20
 	seekData = 3
 	seekHole = 4
 )
 
-var (
-	// Threads is how many copy at the same time. A variable for the benchmark.
-	Threads = 2
-	zeros   [pageSize]byte
-)
+var zeros [pageSize]byte
 
 // Counts is what was copied.
 type Counts struct {
@@ -42,7 +41,7 @@ func inPortions(extents []extent, work func(piece extent, buf []byte) error) err
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	failures := make([]error, min(Threads, len(pieces)))
+	failures := make([]error, min(threads, len(pieces)))
 	for i := range failures {
 		workers.Add(1)
 		go func() {
@@ -79,17 +78,15 @@ func Save(pid, base, out int) (Counts, error) {
 	if err != nil {
 		return counts, err
 	}
-	mem, err := p.open("mem", syscall.O_RDONLY)
-	if err != nil {
-		return counts, err
-	}
-	defer syscall.Close(mem)
 	err = inPortions(own, func(piece extent, buf []byte) error {
-		if err := readAt(mem, buf, piece.address); err != nil {
+		if err := readMemory(pid, buf, piece.address); err != nil {
 			return stages.Of("read memory", err)
 		}
 		return stages.Of("write pages", writePages(base, out, piece.offset, buf, &counts))
 	})
+	if err == nil {
+		err = p.alive()
+	}
 	return counts, err
 }
 
@@ -218,6 +215,21 @@ func find(pid, base, other int) (*process, []extent, error) {
 		_ = syscall.Close(p.dir)
 	}
 	return p, mappings, err
+}
+
+// readMemory is a fifth cheaper than reading the file "mem" of the process. It goes by number, so whoever calls it asks
+// afterwards whether the process is still there; for the same reason nothing is written in this way.
+func readMemory(pid int, buf []byte, address int64) error {
+	return whole(buf, address, func(part []byte, at int64) (int, error) {
+		local := [2]uintptr{uintptr(unsafe.Pointer(&part[0])), uintptr(len(part))}
+		remote := [2]uintptr{uintptr(at), uintptr(len(part))}
+		n, _, e := syscall.Syscall6(sys.NrProcessVMReadv, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1,
+			uintptr(unsafe.Pointer(&remote)), 1, 0)
+		if e != 0 {
+			return 0, e
+		}
+		return int(n), nil
+	})
 }
 
 func readAt(fd int, buf []byte, at int64) error {

@@ -200,12 +200,15 @@ func TestAProcessThatHasEndedIsRefused(t *testing.T) {
 	m := newMonitor(t, base)
 	m.do("map")
 	p, err := openProcess(m.pid())
-	if err != nil {
+	if err != nil || p.alive() != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Close(p.dir)
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
+	if p.alive() == nil {
+		t.Error("it is taken for alive")
+	}
 	if _, err := p.open("mem", syscall.O_RDWR); err == nil {
 		t.Error("the directory stands for another process")
 	}

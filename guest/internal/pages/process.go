@@ -32,6 +32,17 @@ func (p *process) open(name string, flags int) (int, error) {
 	return fd, stages.Of("open "+name+" of the process", err)
 }
 
+// alive fails once the process has ended and somebody else may have its number.
+func (p *process) alive() error {
+	fd, err := p.open("stat", syscall.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	_, err = syscall.Pread(fd, make([]byte, 16), 0)
+	return stages.Of("read memory", err)
+}
+
 // extent is a piece of the RAM file and the address at which the process has it.
 type extent struct{ offset, length, address int64 }
 

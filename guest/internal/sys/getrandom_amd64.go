@@ -2,5 +2,8 @@ package sys
 
 const nrGetrandom = 318
 
-// NrSetns is not among the numbers of the standard library.
-const NrSetns = 308
+// Numbers that the standard library does not have.
+const (
+	NrSetns          = 308
+	NrProcessVMReadv = 310
+)

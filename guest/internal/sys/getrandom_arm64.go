@@ -2,5 +2,8 @@ package sys
 
 const nrGetrandom = 278
 
-// NrSetns is not among the numbers of the standard library.
-const NrSetns = 268
+// Numbers that the standard library does not have.
+const (
+	NrSetns          = 268
+	NrProcessVMReadv = 270
+)
