@@ -50,7 +50,7 @@ class Key:
     def _gpg(self, *arguments: str, input: bytes = b"") -> bytes:
         argv = ["gpg", "--homedir", str(self._home), "--batch", "--quiet", "--pinentry-mode", "loopback",
                 "--passphrase", "", *arguments]  # fmt: skip
-        return subprocess.run(argv, input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout
+        return subprocess.run(argv, input=input, capture_output=True, check=True).stdout
 
 
 @contextlib.contextmanager

@@ -58,10 +58,10 @@ class Fetcher:
     def __init__(
         self, stop: threading.Event, proxies: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic, wait: Callable[[float], bool] | None = None,
-        silence_seconds: float = SILENCE_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS, patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:  # fmt: skip
         self._stop, self._clock, self._wait = stop, clock, wait or stop.wait
-        self._silence_seconds = silence_seconds
+        self._silence_seconds, self._patience_seconds = silence_seconds, patience_seconds
         self._opener = urllib.request.OpenerDirector()
         for handler in (_Proxies(proxies), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler(), _Redirects(),
                         urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()):  # fmt: skip
@@ -146,7 +146,7 @@ class Fetcher:
                     raise
                 reason = _reason(error)
             if number + 1 < ATTEMPTS:
-                self._wait(PATIENCE_SECONDS * 2**number)
+                self._wait(self._patience_seconds * 2**number)
             self.check()
         raise UnavailableError(f"{_shown(url)} cannot be fetched: {reason}", remedy=OTHER_MIRROR)
 

@@ -32,7 +32,7 @@ from cloche.engines.vm import (
 from cloche.engines.vm.apt_sources import Source
 from cloche.engines.vm.assets import Pointer
 from cloche.engines.vm.damaged import DamagedError
-from cloche.engines.vm.fetch import OTHER_MIRROR, Fetcher, StoppedError
+from cloche.engines.vm.fetch import OTHER_MIRROR, PATIENCE_SECONDS, SILENCE_SECONDS, Fetcher, StoppedError
 from cloche.engines.vm.kernel_sources import Unpacked
 from cloche.engines.vm.signatures import Trust
 from cloche.model.errors import ClocheError, EngineError, InvalidError, NoSpaceError, UnavailableError
@@ -47,7 +47,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
     root: Path = Path("/")
     architecture: str = platform.machine()
-    silence_seconds: float = 15.0
+    silence_seconds: float = SILENCE_SECONDS
+    patience_seconds: float = PATIENCE_SECONDS
     reached: Callable[[str], None] = lambda point: None
     """Called between every two steps; fault tests die in it."""
 
@@ -133,7 +134,8 @@ class _Work:
     def _fetched(self, kept: Pointer | None) -> Pointer:
         downloads = self._place / DOWNLOADS
         downloads.mkdir(mode=0o700, exist_ok=True)
-        fetcher = Fetcher(self.stop, setup_options.proxies(self._options), silence_seconds=self._ground.silence_seconds)
+        fetcher = Fetcher(self.stop, setup_options.proxies(self._options), silence_seconds=self._ground.silence_seconds,
+                          patience_seconds=self._ground.patience_seconds)  # fmt: skip
         search = mirror.Search(fetcher, downloads, self._ground.architecture, self._trust, self._tell,
                                asked="suite" in self._options)  # fmt: skip
         found = search.newest(self._sources())

@@ -39,4 +39,4 @@ def ground(tmp_path: Path, address: str, signing: package_mirror.Key) -> Ground:
     (sources / "it.sources").write_text(
         f"Types: deb\nURIs: {address}\nSuites: {package_mirror.SUITE}\nComponents: main\nSigned-By: /trusted.gpg\n"
     )
-    return Ground(root=root, architecture="x86_64")
+    return Ground(root=root, architecture="x86_64", patience_seconds=0.0)

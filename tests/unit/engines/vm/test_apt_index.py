@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -57,6 +58,7 @@ def test_a_release_that_is_too_old_is_refused_unless_the_source_says_so() -> Non
                 apt_index.release(text, NOW)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_noise_names_no_files(noise) -> None:
     with pytest.raises(DamagedError):
@@ -84,7 +86,7 @@ def test_a_package_that_could_not_be_asked_for_is_passed_over(field, value) -> N
 
 def test_an_endless_paragraph_is_refused() -> None:
     with pytest.raises(DamagedError, match="too long"):
-        list(apt_index.packages(iter([b"x" * 1000] * 2000), EITHER))
+        list(apt_index.packages(iter([b"x" * 100_000] * 20), EITHER))
 
 
 def test_the_dependency_that_is_meant() -> None:
@@ -106,9 +108,9 @@ ORDERED = ["0~~1", "0~1", "0", "1~rc1-1", "1", "1-0+a", "1-0.1", "1.0-9", "1.0-1
 
 def test_versions_in_their_order() -> None:
     if dpkg := shutil.which("dpkg"):
-        for older, newer in zip(ORDERED, ORDERED[1:], strict=False):
+        for older, newer in itertools.pairwise(ORDERED):
             subprocess.run([dpkg, "--compare-versions", older, "lt", newer], check=True)
-    assert sorted(reversed(ORDERED), key=apt_index.version_key) == ORDERED
+    assert sorted(set(ORDERED), key=apt_index.version_key) == ORDERED
     assert not apt_index.newer("1", "1") and not apt_index.newer("1-0", "1") and not apt_index.newer("0:1.00", "1.0")
     assert apt_index.newer("6.1.192-10", "6.1.192-2")
     for wrong in ("", "a b", "1:2:3", "x" * 300, "1\n"):
@@ -117,7 +119,7 @@ def test_versions_in_their_order() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not installed")
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(*[st.from_regex(r"[0-9][0-9a-z.+~]{0,6}(-[0-9a-z.+~]{1,4})?", fullmatch=True)] * 2)
 def test_versions_are_in_dpkgs_order(one, other) -> None:
     done = subprocess.run(["dpkg", "--compare-versions", one, "gt", other])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import apt_sources
@@ -93,6 +93,7 @@ def test_all_files_are_read_and_each_source_counts_once(tmp_path: Path) -> None:
     assert apt_sources.read(tmp_path / "nothing") == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.sampled_from([LINES, STANZAS]), st.integers(0, 900))
 def test_noise_is_passed_over(noise, text, at) -> None:
     for parse in (apt_sources.parse_lines, apt_sources.parse_stanzas):

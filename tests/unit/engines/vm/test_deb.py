@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import deb
@@ -67,6 +67,7 @@ def test_what_is_no_package_is_refused(package) -> None:
         read(package, lambda path: True)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_noise_is_refused(noise) -> None:
     for package in (b"!<arch>\n" + noise, ar({"data.tar": noise}), ar({"data.tar.gz": gzip.compress(noise)})):
@@ -76,6 +77,7 @@ def test_noise_is_refused(noise) -> None:
             pass
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_byte_that_was_changed_does_no_harm(data) -> None:
     package = bytearray(ar({"data.tar": tar(FILES)}))

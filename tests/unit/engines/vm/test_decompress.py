@@ -10,7 +10,7 @@ import lzma
 import lz4.block
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import decompress
@@ -42,6 +42,7 @@ def test_what_was_packed_comes_back(pack, data) -> None:
 
 
 @every
+@settings(deadline=None)
 @given(data=st.binary(max_size=3000), pieces=st.integers(1, 700), asked=st.integers(1, 700))
 def test_sizes_of_pieces_do_not_matter(pack, data, pieces, asked) -> None:
     class Slow(io.BytesIO):
@@ -72,6 +73,7 @@ def test_what_is_cut_off_is_refused(pack) -> None:
 
 
 @every
+@settings(deadline=None)
 @given(data=st.binary(min_size=1, max_size=200), noise=st.binary(max_size=300))
 def test_noise_behind_the_magic_is_refused_or_bounded(pack, data, noise) -> None:
     packed = pack(data)

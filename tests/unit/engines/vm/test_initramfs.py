@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import initramfs
@@ -61,6 +61,7 @@ def test_inodes_are_different() -> None:
     assert len(set(inodes)) == len(inodes)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.lists(st.binary(max_size=300), max_size=5))
 def test_every_content_comes_back(guest, contents) -> None:
     modules = [(f"m{number}", content) for number, content in enumerate(contents)]

@@ -6,7 +6,7 @@ import gzip
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import elf, kernel
@@ -82,6 +82,7 @@ def test_a_release_is_plain_text(text) -> None:
         kernel.release(text)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_elf_is_read_without_harm(data) -> None:
     image = bytearray(vmlinux()[:300])
@@ -95,6 +96,7 @@ def test_a_damaged_elf_is_read_without_harm(data) -> None:
             pass
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1500))
 def test_noise_is_refused(noise) -> None:
     for image in (noise, b"\x7fELF\x02\x01" + noise, bzimage(noise), b"MZ\0\0zimg" + noise):

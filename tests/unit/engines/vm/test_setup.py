@@ -327,7 +327,7 @@ def test_cancelled_it_ends_and_keeps_what_has_come(home: Path, set_up: SetUp, gr
             setup.setup(home, home.with_name("guest"), {}, lambda step: None,
                         msgspec.structs.replace(ground, silence_seconds=0.3)))  # fmt: skip
         part = home / "vm/downloads"
-        while not any(path.stat().st_size == 1000 for path in part.glob("*.deb.part")):
+        while not any(path.stat().st_size == 1000 for path in part.glob("*.deb.part")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
