@@ -15,16 +15,22 @@ from cloche.engines import registry
 from cloche.model.limits import Limits
 from cloche.model.process import ProcessSpec
 from cloche.model.sandbox import SandboxSpec
+from cloche.model.snapshot import ForkSpec, SnapshotSpec
 from cloche.service.pool import PoolSettings
 from cloche.service.services import Services
 from cloche.store.sqlite import SqliteStore
 
 BEFORE = {"create": [], "start": ["create", "stop"], "stop": ["create"], "remove": ["create"],
-          "fill": [], "claim": ["fill"], "drain": ["fill"]}  # fmt: skip
+          "fill": [], "claim": ["fill"], "drain": ["fill"],
+          "suspend": ["create"], "wake": ["create", "suspend"], "fork": ["create"], "snapshot": ["create"],
+          "snapshot_remove": ["create", "snapshot"], "import": ["create", "snapshot"],
+          "unfreeze": ["create", "snapshot"], "remove_suspended": ["create", "suspend"]}  # fmt: skip
 #: what a drain reaches is called as in every removal
-POINTS_OF = {"drain": "remove"}
+POINTS_OF = {"drain": "remove", "remove_suspended": "remove"}
 POOL = PoolSettings(size=2, quiet_seconds=0)
 NAME = "victim"
+SNAPSHOT = "base"
+FORKS = 3
 
 
 class OneEngine:
@@ -57,6 +63,12 @@ async def fill(services: Services) -> None:
         await asyncio.sleep(0.01)
 
 
+async def copy(services: Services) -> None:
+    """Out and in again."""
+    async with services.snapshot_copies.content(SNAPSHOT) as reply:
+        await services.snapshot_copies.add(reply.stream(), name="copy")
+
+
 async def act(services: Services, operation: str) -> None:
     match operation:
         case "create":
@@ -72,6 +84,22 @@ async def act(services: Services, operation: str) -> None:
             await fill(services)
         case "claim":
             await services.sandboxes.create(SandboxSpec(name=NAME, ttl_seconds=1000, limits=Limits(pids=99)))
+        case "suspend":
+            await services.sandboxes.suspend(NAME)
+        case "wake":
+            await services.sandboxes.resume(NAME)
+        case "fork":
+            await services.forking.fork(NAME, ForkSpec(count=FORKS))
+        case "snapshot":
+            await services.snapshots.create(NAME, SnapshotSpec(name=SNAPSHOT))
+        case "snapshot_remove":
+            await services.snapshots.remove(SNAPSHOT)
+        case "import":
+            await copy(services)
+        case "unfreeze":
+            await services.sandboxes.create(SandboxSpec(snapshot=SNAPSHOT))
+        case "remove_suspended":
+            await services.sandboxes.remove(NAME)
         case "drain":
             await services.close()
 
