@@ -40,7 +40,7 @@ type Listener struct {
 // Listen serves a port: its Read returns 0 or io.EOF at once while no host is connected, its Write waits for one.
 // Close closes the port too if it can be closed.
 func Listen(port io.ReadWriter) *Listener {
-	l := &Listener{port: port, in: newDecoder(), out: newOutbox(), streams: map[uint32]*Conn{}}
+	l := &Listener{port: waiting(port), in: newDecoder(), out: newOutbox(), streams: map[uint32]*Conn{}}
 	l.acceptable.L, l.flushable.L = &l.mu, &l.mu
 	go l.read()
 	go l.flush()
@@ -106,30 +106,46 @@ func (addr) String() string  { return "host" }
 
 // read is the goroutine that reads. It waits for nothing but the port.
 func (l *Listener) read() {
-	pause := shortest
+	waiter, canWait := l.port.(readWaiter)
+	pause := time.Duration(0) // of the last time, when there was no host
 	for {
-		n, err := l.port.Read(l.in.space())
-		l.mu.Lock()
-		if l.closed {
-			l.mu.Unlock()
+		var n int
+		var err error
+		if pause > 0 && canWait {
+			n, err = waiter.ReadWaiting(l.in.space(), longest)
+		} else {
+			time.Sleep(pause)
+			n, err = l.port.Read(l.in.space())
+		}
+		if !l.heard(n) || errors.Is(err, os.ErrClosed) {
 			return
 		}
 		if n > 0 {
-			pause = shortest
-			l.in.added(n)
-			l.hearAll()
-			l.mu.Unlock()
+			pause = 0
 			continue
 		}
-		// The host is not there, and whoever comes next begins with a hello.
+		pause = min(max(2*pause, shortest), longest)
+		if canWait && err != nil && err != io.EOF {
+			time.Sleep(pause) // it fails instead of waiting
+		}
+	}
+}
+
+// heard takes what a read brought; nothing: the host is not there, and whoever comes next begins with a hello.
+func (l *Listener) heard(count int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	if count > 0 {
+		l.in.added(count)
+		l.hearAll()
+	} else {
 		l.endEpoch(syscall.ECONNRESET)
 		l.in.forget()
-		l.mu.Unlock()
-		if errors.Is(err, os.ErrClosed) {
-			return
-		}
-		pause = backOff(pause)
 	}
+	return true
 }
 
 // backOff sleeps and returns the pause after this one.
