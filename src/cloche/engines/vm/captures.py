@@ -23,7 +23,7 @@ MEMORY, PAGES, DEVICES, DISK = "memory", "pages", "devices", "disk"
 FILES = (MEMORY, PAGES, DEVICES, DISK)
 _BLOCK = 64 << 10
 _ZEROS = bytes(_BLOCK)
-_WORDS = {"qemu": "QEMU", "kernel": "kernel", "root": "root filesystem", "accelerator": "accelerator",
+WORDS = {"qemu": "QEMU", "kernel": "kernel", "root": "root filesystem", "accelerator": "accelerator",
           "cpu": "processor"}  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def read_manifest(manifest: dict[str, Any]) -> Manifest:
 def require_same(wanted: Requires, ground: Ground) -> None:
     """Raise UnavailableError naming what differs: a machine's state means something to the very same one only."""
     here = requirements(ground)
-    differs = [text for field, text in _WORDS.items() if getattr(wanted, field) != getattr(here, field)]
+    differs = [text for field, text in WORDS.items() if getattr(wanted, field) != getattr(here, field)]
     if differs:
         raise UnavailableError(
             f"it was captured with another {' and another '.join(differs)} than there is here",

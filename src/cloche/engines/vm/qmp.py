@@ -44,7 +44,7 @@ class Qmp:
                 await qmp.execute("qmp_capabilities")
         except (OSError, TimeoutError) as error:
             sock.close()
-            raise EngineError(f"QEMU does not answer: {error or 'it says nothing'}", stage="qmp") from error
+            raise EngineError(f"QEMU does not answer: {str(error) or 'it says nothing'}", stage="qmp") from error
         except BaseException:
             sock.close()
             raise
@@ -57,7 +57,7 @@ class Qmp:
                 await self._send(command, arguments, fds)
                 return await self._answer(command)
         except (OSError, TimeoutError) as error:
-            raise EngineError(f"QEMU does not answer {command}: {error or 'too late'}", stage="qmp") from error
+            raise EngineError(f"QEMU does not answer {command}: {str(error) or 'too late'}", stage="qmp") from error
 
     async def event(self, name: str, seconds: float) -> None:
         """Return when it has happened on this connection. Raises EngineError when it does not in time."""
@@ -66,7 +66,7 @@ class Qmp:
                 while name not in self.events:
                     await self._message()
         except (OSError, TimeoutError) as error:
-            raise EngineError(f"QEMU gave up before {name}: {error or 'too late'}", stage="qmp") from error
+            raise EngineError(f"QEMU gave up before {name}: {str(error) or 'too late'}", stage="qmp") from error
 
     async def _send(self, command: str, arguments: dict[str, Any], fds: Sequence[int]) -> None:
         named = {key.replace("_", "-"): value for key, value in arguments.items()}

@@ -1,0 +1,107 @@
+"""Checksums of sparse files, and what keeps a capture from being restored."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloche.engines.vm import captures
+from cloche.engines.vm.bundle import Bundle
+from cloche.engines.vm.captures import Manifest, Requires, Sum
+from cloche.engines.vm.plan import Ground, Size
+from cloche.model.errors import EngineError, UnavailableError
+
+pytestmark = pytest.mark.anyio
+GROUND = Ground(
+    bundle=Bundle(path="/b", key="q", version=(10, 0, 2), loader="ld.so"), kernel="/k", kernel_id="k", initramfs="/i",
+    initramfs_id="i", root="/r", root_key="r", accelerator="tcg", cpu="c",
+)  # fmt: skip
+HERE = Requires(qemu="q", kernel="k", root="r", accelerator="tcg", cpu="c")
+SIZE = Size(ram_mib=128, vcpus=1, disk_mib=64)
+MIB = 1 << 20
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def sparse(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(size)
+        for offset, data in pieces.items():
+            os.pwrite(file.fileno(), data, offset)
+    return path
+
+
+def test_zeros_and_holes_are_the_same(tmp_path: Path) -> None:
+    holes = sparse(tmp_path / "holes", 4 * MIB, {MIB: b"content"})
+    zeros = tmp_path / "zeros"
+    zeros.write_bytes(holes.read_bytes())
+    assert captures.summed(holes) == captures.summed(zeros)
+
+
+@given(place=st.integers(0, 2 * MIB - 1), bit=st.integers(0, 7))
+def test_every_bit_counts(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
+    directory = tmp_path_factory.mktemp("sum")
+    before = captures.summed(sparse(directory / "a", 2 * MIB, {0: b"x", MIB: b"y"}))
+    changed = bytearray((directory / "a").read_bytes())
+    changed[place] ^= 1 << bit
+    (directory / "a").write_bytes(changed)
+    assert captures.summed(directory / "a") != before
+
+
+def test_the_size_counts_and_so_does_the_place(tmp_path: Path) -> None:
+    sums = [
+        captures.summed(sparse(tmp_path / str(number), size, {offset: b"x"}))
+        for number, (size, offset) in enumerate([(MIB, 0), (2 * MIB, 0), (2 * MIB, MIB)])
+    ]
+    assert len({(each.bytes, each.sha256) for each in sums}) == 3
+
+
+@pytest.mark.parametrize("field", ["qemu", "kernel", "root", "accelerator", "cpu"])
+def test_whatever_differs_is_named(field: str) -> None:
+    captures.require_same(HERE, GROUND)
+    with pytest.raises(UnavailableError) as caught:
+        captures.require_same(msgspec.structs.replace(HERE, **{field: "kvm"}), GROUND)
+    assert caught.value.details["differs"] == [captures.WORDS[field]]
+
+
+def manifest(directory: Path) -> Manifest:
+    files = {name: captures.summed(sparse(directory / name, MIB, {0: name.encode()})) for name in captures.FILES}
+    return Manifest(size_bytes=1, files=files, requires=HERE, size=SIZE)
+
+
+async def test_a_whole_capture_passes(tmp_path: Path) -> None:
+    await captures.check_files(manifest(tmp_path), tmp_path, whole=True)
+
+
+@pytest.mark.parametrize("name", captures.FILES)
+async def test_what_is_damaged_is_named(tmp_path: Path, name: str) -> None:
+    made = manifest(tmp_path)
+    os.truncate(tmp_path / name, 0)
+    os.truncate(tmp_path / name, MIB)
+    await captures.check_files(made, tmp_path, whole=False)
+    with pytest.raises(EngineError, match=name):
+        await captures.check_files(made, tmp_path, whole=True)
+    (tmp_path / name).unlink()
+    with pytest.raises(EngineError, match=name):
+        await captures.check_files(made, tmp_path, whole=False)
+
+
+@pytest.mark.parametrize(
+    "damage", [{}, {"files": 3}, {"files": {"pages": {}}}, {"size": None}, {"requires": {"qemu": 1}}]
+)
+def test_a_manifest_that_is_none(damage: dict[str, Any]) -> None:
+    with pytest.raises(EngineError):
+        captures.read_manifest(damage)
+
+
+def test_a_manifest_of_another_version() -> None:
+    made = Manifest(version=99, size_bytes=0, files={"pages": Sum(bytes=0, sha256="")}, requires=HERE, size=SIZE)
+    with pytest.raises(UnavailableError):
+        captures.read_manifest(msgspec.to_builtins(made))
