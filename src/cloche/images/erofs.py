@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from cloche.images.copying import CHUNK, copy_range, write_at
+from cloche.images.copying import copy_range, write_at
 from cloche.images.tree import Node, stamp_of, walk
 
 BLOCK = 4096
@@ -31,6 +31,7 @@ SUPER_AT = 1024
 #: a tail up to this lies behind its inode; longer ones take a block, or the gaps between inodes cost more than blocks
 SMALL_TAIL = 2048
 LARGEST_TAIL = BLOCK - INODE_BYTES
+PENDING_BYTES = 1 << 20
 DIRENT = struct.Struct("<QHBx")
 INODE = struct.Struct("<HHHHQIIIIQII16x")
 SUPER = struct.Struct("<IIIBBHQQIIII16s16sI44x")
@@ -179,7 +180,7 @@ def write(fd: int, root: Node, made: Plan, uuid: bytes, written: Written = lambd
         pending += bytes(place.at - begin - len(pending)) + _inode(node, place)
         pending += _contents(fd, node, place, made)
         done += place.blocks * BLOCK
-        if len(pending) > CHUNK // 16:
+        if len(pending) > PENDING_BYTES:
             write_at(fd, pending, begin)
             begin, pending = begin + len(pending), bytearray()
             written(done, total)
