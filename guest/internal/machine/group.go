@@ -64,6 +64,7 @@ type Group struct {
 	Events int // its memory.events
 	freeze int
 	frozen int // its cgroup.events
+	limits Limits
 }
 
 // MakeGroup makes it; cgroup2 is mounted.
@@ -78,7 +79,7 @@ func MakeGroup(limits Limits) (*Group, error) {
 	if err := g.open(); err != nil {
 		return nil, err
 	}
-	return g, g.Limit(limits)
+	return g, g.set(limits)
 }
 
 func (g *Group) open() (err error) {
@@ -96,8 +97,16 @@ func (g *Group) open() (err error) {
 	return nil
 }
 
-// Limit sets all limits.
+// Limit sets all limits if they are others than now.
 func (g *Group) Limit(limits Limits) error {
+	if limits == g.limits {
+		return nil
+	}
+	return g.set(limits)
+}
+
+func (g *Group) set(limits Limits) error {
+	g.limits = limits
 	for _, file := range limits.Files() {
 		if err := put(filepath.Join(g.place, file[0]), file[1]); err != nil {
 			return err

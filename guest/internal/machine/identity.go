@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -86,22 +85,30 @@ func readFile(place string) string {
 	return string(data)
 }
 
-// rewrite replaces a file by name, or does nothing.
+// rewrite changes a file in its place, which touches the disk less than a new one would: nobody can read it meanwhile.
+// What is no file, or a link that leads elsewhere, is replaced. It does nothing where that fails.
 func rewrite(place, content string) {
 	if readFile(place) == content {
 		return
 	}
-	beside := place + ".cloche"
-	_ = os.Remove(beside)
-	file, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return
+	how := syscall.O_WRONLY | syscall.O_CREAT | syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_CLOEXEC
+	fd, err := syscall.Open(place, how, 0o644)
+	if err != nil || !isFile(fd) {
+		_ = syscall.Close(fd)
+		if os.RemoveAll(place) != nil {
+			return
+		}
+		if fd, err = syscall.Open(place, how|syscall.O_EXCL, 0o644); err != nil {
+			return
+		}
 	}
-	_, err = io.Copy(file, bytes.NewReader([]byte(content)))
-	if closed := file.Close(); err == nil && closed == nil {
-		err = os.Rename(beside, place)
+	defer syscall.Close(fd)
+	if n, err := syscall.Pwrite(fd, []byte(content), 0); err == nil && n == len(content) {
+		_ = syscall.Ftruncate(fd, int64(n))
 	}
-	if err != nil {
-		_ = os.Remove(beside)
-	}
+}
+
+func isFile(fd int) bool {
+	var stat syscall.Stat_t
+	return syscall.Fstat(fd, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFREG
 }

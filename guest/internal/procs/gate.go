@@ -28,7 +28,10 @@ func (g *Gate) Open(copied bool) {
 }
 
 func (g *Gate) pass(start func() error) error {
-	before := g.copies.Load()
+	return g.passed(g.copies.Load(), start)
+}
+
+func (g *Gate) passed(before int64, start func() error) error {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.copies.Load() != before {

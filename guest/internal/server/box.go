@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"os"
@@ -39,7 +40,7 @@ func (s *server) session(w http.ResponseWriter, r *http.Request) error {
 func (s *server) stats(w http.ResponseWriter, _ *http.Request) error {
 	var disk syscall.Statfs_t
 	_ = syscall.Statfs("/", &disk)
-	processes, memory := census()
+	processes, memory := s.census()
 	block := uint64(disk.Bsize)
 	reply(w, http.StatusOK, map[string]any{
 		"processes": processes, "memory_bytes": memory, "disk_bytes": (disk.Blocks - disk.Bfree) * block,
@@ -50,7 +51,7 @@ func (s *server) stats(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // census counts the processes that are visible here and adds up their resident memory in bytes, without the guest.
-func census() (count int, memory uint64) {
+func (s *server) census() (count int, memory uint64) {
 	entries, _ := os.ReadDir("/proc")
 	self := os.Getpid()
 	for _, entry := range entries {
@@ -61,6 +62,9 @@ func census() (count int, memory uint64) {
 		data, err := os.ReadFile("/proc/" + entry.Name() + "/statm")
 		if err != nil {
 			continue
+		}
+		if s.OwnKernel && bytes.HasPrefix(data, []byte("0 ")) {
+			continue // a thread of the kernel
 		}
 		count++
 		if fields := strings.Fields(string(data)); len(fields) > 2 {

@@ -37,6 +37,11 @@ type guest struct {
 
 func newGuest(t *testing.T) *guest {
 	t.Helper()
+	return newGuestOf(t, func(*Config) {})
+}
+
+func newGuestOf(t *testing.T, change func(*Config)) *guest {
+	t.Helper()
 	dir := t.TempDir()
 	passwd := "me:x:" + strconv.Itoa(os.Getuid()) + ":" + strconv.Itoa(os.Getgid()) + "::" + dir + ":/bin/sh\n" +
 		"other:x:4321:4321::/:/bin/sh\n"
@@ -54,8 +59,10 @@ func newGuest(t *testing.T) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := New(Config{Manager: manager, Reaper: theReaper, Version: "test", SandboxID: "sb_x", Nonce: "n",
-		Started: time.Now(), Exit: func(int) {}})
+	config := Config{Manager: manager, Reaper: theReaper, Version: "test", SandboxID: "sb_x", Nonce: "n",
+		Started: time.Now(), Exit: func(int) {}}
+	change(&config)
+	api := New(config)
 	go func() { _ = api.Serve(listener) }()
 	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", g.socket) }
 	g.client = &http.Client{Transport: &http.Transport{DialContext: dial}}
