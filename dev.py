@@ -35,7 +35,12 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
-APT_FOR_TESTS = {"newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs", "npm": "npm"}
+#: a program, or a file, that is there once the package is
+APT_FOR_TESTS = {
+    "newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs", "npm": "npm", "gpgv": "gpgv",
+    "gpg": "gpg", "gpg-agent": "gpg-agent", "mkfs.erofs": "erofs-utils", "mkfs.ext4": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}  # fmt: skip
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
@@ -72,6 +77,7 @@ def test(arguments: list[str]) -> int:
         apt_install(APT_FOR_TESTS)
     if not os.environ.get("CLOCHE_DEV_NO_SETUP"):
         install_inspector()
+        venv_run("scripts/prepare_vm.py")
     # what touches nothing of the machine runs on both CPUs; the rest one by one, as sandboxes have to share it
     if not arguments and (go("test", "./...") or venv_run("-m", "pytest", "-q", "-n", "2", "tests/unit")):
         return 1
@@ -130,7 +136,8 @@ def dev_install(arguments: list[str]) -> int:
 
 def setup(arguments: list[str]) -> int:
     """As root on Debian or Ubuntu: install the packages that some tests and benchmarks use, where they are missing."""
-    return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS)
+    install()
+    return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS) or venv_run("scripts/prepare_vm.py")
 
 
 def generate(arguments: list[str]) -> int:
@@ -280,8 +287,12 @@ def end_node(home: Path) -> None:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
 
 
+def is_there(name: str) -> bool:
+    return os.path.exists(name) if name.startswith("/") else shutil.which(name) is not None
+
+
 def apt_install(programs: dict[str, str]) -> int:
-    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    missing = [package for name, package in programs.items() if not is_there(name)]
     if not missing:
         return 0
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]

@@ -24,7 +24,7 @@ def missing(root: Path, architecture: str, version: Callable[[str], str] | None 
     found = _VERSION.search((version or said_version)(program))
     if found and int(found[1]) >= WANTED:
         return []
-    how = how_to_get(os_release(root), architecture, _mirror(root))
+    how = how_to_get(os_release(root), architecture, own_mirror(root) or "<mirror>")
     if not found:
         return [f"{program} is not installed: {how}"]
     lost = "it starts machines, but cannot clone, fork or suspend them"
@@ -81,7 +81,7 @@ def _from_backports(package: str, mirror: str) -> str:
     )
 
 
-def _mirror(root: Path) -> str:
+def own_mirror(root: Path) -> str | None:
     """The one that the system itself comes from."""
     found = [source.uri for source in apt_sources.read(root) if source.suite in ("bookworm", "stable", "oldstable")]
-    return found[0] if found else "<mirror>"
+    return found[0] if found else None
