@@ -62,6 +62,10 @@ def sdk_page() -> str:
             parts += _options()
             parts += _class("Sandbox.files", Files)
             parts += _class("Sandbox.contexts", Contexts)
+        if name == "Node":
+            from cloche.sdk._sync.snapshots import Snapshots
+
+            parts += _class("Node.snapshots", Snapshots)
     parts += ["## Values\n"]
     parts += [
         f"### {name}\n\n{_doc(getattr(cloche, name))}\n"
@@ -81,6 +85,7 @@ def sdk_page() -> str:
             "CodeEnded",
             "CopyReport",
             "SandboxInfo",
+            "SnapshotInfo",
             "SandboxStats",
             "ProcessInfo",
             "Usage",

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from cloche.sdk.values import NodeUse as NodeUse
     from cloche.sdk.values import Output as Output
     from cloche.sdk.values import SandboxInfo as SandboxInfo
+    from cloche.sdk.values import SnapshotInfo as SnapshotInfo
     from cloche.sdk.values import TemplateInfo as TemplateInfo
 
 _ERRORS = (
@@ -90,7 +91,7 @@ _ERRORS = (
 _HOMES: dict[str, str] = {
     **dict.fromkeys(_ERRORS, "cloche.model.errors"),
     **dict.fromkeys(
-        ("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo"),
+        ("CommandFailedError", "CopyReport", "ExecResult", "Exited", "Gap", "Output", "SandboxInfo", "SnapshotInfo"),
         "cloche.sdk.values",
     ),
     **dict.fromkeys(("CodeFailedError", "CodeFailure", "Execution", "Result"), "cloche.sdk.code"),
