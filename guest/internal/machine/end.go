@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// End ends the virtual machine after everything is on its disk. Its last line on the console is how the host tells it
-// from a crash: `cloche-guest: ended 0`.
+// End ends the virtual machine after everything is on its disk. The guest's last line on the console is how the host
+// tells it from a crash: `cloche-guest: ended 0`.
 func (m *Machine) End(code int) {
 	_ = m.Group.Thaw()
 	_, _, _ = syscall.Syscall(nrSyncfs, uintptr(m.Disk), 0, 0)

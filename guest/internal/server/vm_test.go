@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -131,3 +133,36 @@ func TestWhatIsStartedWhileFrozenRunsAfterwards(t *testing.T) {
 		t.Errorf("%q", r.out[0])
 	}
 }
+
+// TestContextsHaveOtherSeedsAfterwards: after one seed, the numbers of a context are known, unless it was woken between.
+func TestContextsHaveOtherSeedsAfterwards(t *testing.T) {
+	g, _ := machineGuest(t)
+	for _, c := range []struct{ language, program, begin, then, known string }{
+		{"python", "python3", "import random, tempfile; random.seed(1); tempfile._get_candidate_names().rng.seed(1)", "random.random()",
+			"0.13436424411240122"},
+		{"bash", "bash", "RANDOM=5", "echo $RANDOM $RANDOM $RANDOM", ""},
+	} {
+		if _, err := exec.LookPath(c.program); err != nil {
+			t.Logf("no %s here", c.program)
+			continue
+		}
+		said := func(code string) string {
+			body, _ := json.Marshal(map[string]any{"language": c.language, "code": code})
+			return unnumbered.ReplaceAllString(string(g.call(200, "POST", "/v1/executions", string(body))), "")
+		}
+		said(c.begin)
+		before := said(c.then)
+		said(c.begin)
+		if again := said(c.then); again != before || !strings.Contains(before, c.known) {
+			t.Errorf("seeds of %s do not hold: %s %s", c.language, before, again)
+		}
+		said(c.begin)
+		g.call(204, "POST", "/v1/wake", wakeBody(nil))
+		if after := said(c.then); after == before {
+			t.Errorf("%s: %s", c.language, after)
+		}
+	}
+}
+
+// unnumbered takes out of events what differs each time.
+var unnumbered = regexp.MustCompile(`"(execution_id|context_id|started_at|wall_seconds|number|at)":[^,}]*`)

@@ -44,7 +44,7 @@ var inDev = []mount{
 func mountAll(mounts []mount) error {
 	for _, m := range mounts {
 		if err := syscall.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
-			return fmt.Errorf("%s: %w", m.target, err)
+			return fmt.Errorf("%s on %s: %w", m.source, m.target, err)
 		}
 	}
 	return nil
