@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloche.engines.base import Box
@@ -91,23 +92,30 @@ class Boots:
                 with contextlib.suppress(asyncio.CancelledError, ClocheError):
                     await task
 
-    async def template(self, like: Box, ground: Ground, directory: Path) -> captures.Manifest:
-        """Boot a machine of the same size that is nobody's, and capture it into `directory`."""
+    @contextlib.asynccontextmanager
+    async def machine(self, like: Box, ground: Ground) -> AsyncIterator[Box]:
+        """A machine of the same size that is nobody's and has booted; nothing of it stays."""
         place = self.parent / new_sandbox_id()
-        box = Box(
-            sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place),
-            engine_state={key: value for key, value in like.engine_state.items() if key in ("version", "ids", "size")},
-        )  # fmt: skip
+        kept = {key: value for key, value in like.engine_state.items() if key in ("version", "ids", "size")}
+        box = Box(sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
         self._held.add(place)
         try:
             make_directories(box)
             await self.fresh(box, ground, owner=os.getpid())
-            return await self._captured(box, directory)
+            yield box
         finally:
-            self._guests.forget(box.sandbox_id)
-            await end_all(place)
-            await asyncio.to_thread(shutil.rmtree, place, True)
-            self._held.discard(place)
+            await self._taken_away(place)
+
+    async def _taken_away(self, place: Path) -> None:
+        self._guests.forget(place.name)
+        await end_all(place)
+        await asyncio.to_thread(shutil.rmtree, place, True)
+        self._held.discard(place)
+
+    async def template(self, like: Box, ground: Ground, directory: Path) -> captures.Manifest:
+        """Boot one and capture it into `directory`."""
+        async with self.machine(like, ground) as box:
+            return await self._captured(box, directory)
 
     async def _captured(self, box: Box, directory: Path) -> captures.Manifest:
         await self._guests.wake(box, forked=False)

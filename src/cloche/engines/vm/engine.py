@@ -21,7 +21,7 @@ from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
 from cloche.engines.vm.ground import Grounds, accelerator
 from cloche.engines.vm.plan import Ground, Seat
 from cloche.engines.vm.standby import Standbys
-from cloche.engines.vm.templates import Template, Templates
+from cloche.engines.vm.templates import Template, Templates, key_of
 from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.limits import ResolvedLimits
@@ -59,9 +59,10 @@ class VmEngine(LaunchedEngine):
         )  # fmt: skip
 
     async def setup(self, options: dict[str, str], report: Report) -> None:
-        from cloche.engines.vm import setup
+        from cloche.engines.vm import probe, setup
 
         await setup.setup(self.home, self.facts.guest, options, report)
+        await probe.probe(self.facts, self.home, self._grounds, self._boots, report)
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
@@ -199,12 +200,25 @@ class VmEngine(LaunchedEngine):
         await self._guests.wake(box, forked=forked)
 
     async def _restored(self, box: Box, ground: Ground, found: captures.Manifest, source: Path) -> None:
-        seat = _seat(box, ground)
-        os.link(source / MEMORY, str(seat.memory))
+        seat, disk = _seat(box, ground), Path(_seat(box, ground).disk)
+        # of a suspended sandbox: what it had when it was captured is in the capture
+        disk.unlink(missing_ok=True)
+        if await self._takes_standby(box, ground, found, seat):
+            await asyncio.to_thread(disks.refill_disk, source / DISK, disk)
+        else:
+            os.link(source / MEMORY, str(seat.memory))
+            await asyncio.to_thread(disks.copy_disk, source / DISK, disk)
+            await self._launch(box, ground, seat)
         Running(seat=seat, requires=found.requires, memory=found.files[MEMORY]).write()
-        await asyncio.to_thread(disks.copy_disk, source / DISK, Path(seat.disk))
-        await self._launch(box, ground, seat)
         await monitor.load(self.facts, seat, source / DEVICES, source / PAGES)
+
+    async def _takes_standby(self, box: Box, ground: Ground, found: captures.Manifest, seat: Seat) -> bool:
+        """One that waits on the same memory as the captured machine was started on."""
+        template = self._templates.find(key_of(ground, monitor.state_size(box.engine_state)))
+        if template is None or template.memory != found.files[MEMORY]:
+            return False
+        self._standbys.refill(ground, template, box.engine_state)
+        return await self._standbys.take(template, box, seat.disk)
 
     async def verify(self, directory: str, manifest: Manifest) -> None:
         found = captures.read_manifest(manifest)

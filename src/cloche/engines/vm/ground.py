@@ -32,14 +32,19 @@ class Grounds:
 
     async def of(self, image: str) -> Ground:
         """Raises UnavailableError with the remedy of what is missing."""
-        made = await bundle.bundle(self._home)
-        found = await asyncio.to_thread(assets.current, self._home, self._guest)
+        made, found = await self.bundle(), await self.assets()
         root = await self._root(image)
         return Ground(
             bundle=made, kernel=str(found.kernel), kernel_id=found.kernel_id, initramfs=str(found.initramfs),
             initramfs_id=found.initramfs_id, root=str(root.path), root_key=root.key,
             accelerator=accelerator(self._home), cpu=processor(),
         )  # fmt: skip
+
+    async def bundle(self) -> bundle.Bundle:
+        return await bundle.bundle(self._home)
+
+    async def assets(self) -> assets.Assets:
+        return await asyncio.to_thread(assets.current, self._home, self._guest)
 
     async def _root(self, image: str) -> RootImage:
         async with self._looking:
