@@ -47,14 +47,8 @@ class SetupService:
         work = asyncio.ensure_future(self._work(engine, dict(options), said))
         work.add_done_callback(lambda _: said.put_nowait(None))
         try:
-            while not (work.done() and said.qsize() <= 1):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(QUIET_SECONDS):
-                        found = await said.get()
-                    if found is not None:
-                        yield found
-                    continue
-                yield None
+            async for progress in _until_end(said):
+                yield progress
             await work
         finally:
             work.cancel()
@@ -82,6 +76,20 @@ class SetupService:
 
 def _has_setup(engine: Engine) -> bool:
     return getattr(type(engine), "setup", None) is not WithoutSetup.setup
+
+
+async def _until_end(said: asyncio.Queue[Progress | None]) -> AsyncIterator[Progress | None]:
+    """What comes out of the queue until None does; None where nothing comes for a while."""
+    while True:
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                found = await said.get()
+        except TimeoutError:
+            yield None
+            continue
+        if found is None:
+            return
+        yield found
 
 
 async def _state(engine: Engine) -> EngineSetup:
