@@ -55,7 +55,7 @@ SIGN_DEPTH = 4
 
 
 def host_tree(found: HostSurvey, left: LeftOut) -> Node:
-    """The whole root, from the machine as it is now. Takes about a second: not for an event loop."""
+    """The whole root, from the machine as it is now. Takes seconds: not for an event loop."""
     files = root_filesystem(found, "", HOSTNAME)
     root = skeleton(files.entries)
     for source, target in _sources(files):

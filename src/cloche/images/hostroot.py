@@ -4,7 +4,7 @@ Images lie in `HOME/images/erofs/KEY.erofs` (read-only) with `KEY.json` beside e
 key is a fingerprint of everything that is in the image (names, sizes, times, modes, links), so an image is never
 changed, only followed by another one.
 
-When is an image used again? A full look at the machine takes a second, too long for each create. So the cheap signs
+When is an image used again? A full look at the machine takes seconds, too long for each create. So the cheap signs
 of `hostparts.signs` (times of directories and of the package database, tens of milliseconds in a thread) are compared
 with those of the last build; while they are the same its image is used. They miss a file that was written in place,
 and one put deep into a tree: the image is then old, but whole, and `thorough` (set-up asks for it) finds it. Machines
