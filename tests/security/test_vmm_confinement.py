@@ -121,4 +121,12 @@ def test_more_threads_than_it_may_have_are_its_own_end(mode: str) -> None:
 
 
 def test_it_does_not_outlive_its_supervisor(mode: str) -> None:
-    assert found(mode)["outlived"] is False
+    assert (found(mode)["lived"], found(mode)["outlived"]) == (True, False)
+
+
+def test_its_owner_copies_its_memory(mode: str) -> None:
+    """Also an ordinary user whose monitor has an id that is nobody's."""
+    copied = found(mode)["copied"]
+    assert copied["saved"] == {"exit_code": 0, "ok": True, "pages": 1, "extents": 1}
+    assert copied["loaded"] == copied["saved"]
+    assert copied["found"] == "mine"

@@ -187,6 +187,8 @@ func (s *supervisor) handle(r *request) reply {
 		if s.console == nil {
 			return reply{Error: "no console"}
 		}
+		// also what came since it rests
+		s.console.take()
 		r := s.state()
 		said := s.console.last(consoleKept)
 		r.Console = &said

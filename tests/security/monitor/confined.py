@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,24 @@ def hear(run_dir: Path) -> list[dict[str, str]]:
         return lines
 
 
+def copy_pages(launcher: Path, operation: str, pid: int, closed: Path) -> dict[str, Any]:
+    """What `cloche-launcher pages` says."""
+    script = 'exec "$1" pages "$2" --pid "$3" 3<"$4" 4<>"$5"'
+    argv = ["sh", "-c", script, "sh", str(launcher), operation, str(pid), str(closed / "ram"), str(closed / "pages")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    return {"exit_code": done.returncode, **json.loads(done.stdout)}
+
+
+def copy_memory(launcher: Path, pid: int, closed: Path) -> dict[str, Any]:
+    """Out of the program that lingers, and into it again."""
+    pages = closed / "pages"
+    pages.touch(mode=0o600)
+    os.truncate(pages, (closed / "ram").stat().st_size)
+    saved = copy_pages(launcher, "save", pid, closed)
+    found = pages.read_bytes()[:4].decode()
+    return {"saved": saved, "found": found, "loaded": copy_pages(launcher, "load", pid, closed)}
+
+
 def ended(pidfd: int) -> bool:
     return bool(select.select([pidfd], [], [], PATIENCE_SECONDS)[0])
 
@@ -84,9 +103,11 @@ async def attack(home: Path, attacker: Path) -> dict[str, Any]:
     try:
         found = await _attack_beside(facts, home, beside)
         hear(Path(other["run_dir"]))
+        copied = copy_memory(facts.launcher, beside["init_pid"], home / "other-closed")
         # the supervisor of the other one is killed: what it kept must not outlive it
+        alive = not select.select([held], [], [], 0)[0]
         os.kill(beside["supervisor_pid"], signal.SIGKILL)
-        return found | {"outlived": not ended(held)}
+        return found | {"lived": alive, "outlived": not ended(held), "copied": copied}
     finally:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(held, signal.SIGKILL)
