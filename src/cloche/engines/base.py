@@ -94,7 +94,8 @@ Progress = progress.Progress
 Report = progress.Report
 Manifest = dict[str, Any]
 """What an engine wrote down of a capture: sizes, checksums, what a machine must have to restore it. Its own JSON, but
-for `size_bytes`."""
+for `size_bytes`, what the capture takes on the disk by itself, and `files`, if it is there: an object whose keys are
+the names of all files in the directory. Those are at most 64 plain files."""
 
 
 class Engine(Protocol):

@@ -25,7 +25,8 @@ _LATE = ("user", "workdir", "ttl_seconds", "idle_timeout_seconds")
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file of a capture. `sha256` is that of its content, holes read as zeros."""
+    """One file of a capture. `sha256` is of what it holds with the places where it holds it: of each block of 64 KiB
+    that is not all zeros, its offset (8 bytes, big-endian) and its content."""
 
     name: str
     size_bytes: int
@@ -33,8 +34,9 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot as every surface shows it. `size_bytes`: what it takes on the disk. `sandbox_id`, `spec` and `limits`
-    are those of the sandbox it was taken of; `manifest` is the engine's own. Times are UTC seconds since the epoch."""
+    """A snapshot as every surface shows it. `size_bytes`: what it takes on the disk by itself. `sandbox_id`, `spec` and
+    `limits` are those of the sandbox it was taken of; `manifest` is the engine's own. Times are UTC seconds since the
+    epoch."""
 
     id: str
     project_id: str

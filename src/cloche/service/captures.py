@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Place = Literal["captures", "suspended", "snapshots"]
 Ability = Literal["fork", "memory_snapshot", "suspend"]
 MAX_FILES = 64
+#: of what an engine or an archive may say
+MAX_BYTES = 1 << 50
 
 
 class CapturePlaces:
@@ -54,8 +56,11 @@ class CapturePlaces:
         """Its files, each read whole. Raises EngineError for what is no plain file, or cannot be read."""
         return await asyncio.to_thread(self._described, self.path(place, name))
 
-    async def used_bytes(self, place: Place, name: str) -> int:
-        """What it takes on the disk."""
+    async def used_bytes(self, place: Place, name: str, manifest: Manifest) -> int:
+        """What it takes on the disk. An engine knows better where files are shared."""
+        told = manifest.get("size_bytes")
+        if isinstance(told, int) and 0 <= told < MAX_BYTES:
+            return told
         return await asyncio.to_thread(self._used_bytes, self.path(place, name))
 
     async def names(self, place: Place) -> list[str]:

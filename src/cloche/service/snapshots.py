@@ -63,7 +63,9 @@ class SnapshotService:
         files = await core.captures.described("snapshots", snapshot.id)
         await core.captures.keep("snapshots", snapshot.id)
         await steps.reached("files_read")
-        size_bytes = await core.captures.used_bytes("snapshots", snapshot.id)
+        # what an engine shares between captures is not shared with one from elsewhere
+        told = {} if kind == "imported" else snapshot.manifest
+        size_bytes = await core.captures.used_bytes("snapshots", snapshot.id, told)
         ready = msgspec.structs.replace(snapshot, files=files, size_bytes=size_bytes)
         event = self.event(ready, kind, size_bytes=size_bytes)
         await core.store.put_snapshot(SnapshotRecord(snapshot=ready, state="ready"), event)

@@ -68,7 +68,7 @@ async def finish_suspend(core: Core, record: SandboxRecord) -> SandboxRecord:
     await core.reached("suspend.engine_removed")
     await core.boxes.discard(sandbox_id)
     await core.reached("suspend.directories_removed")
-    size_bytes = await core.captures.used_bytes("suspended", sandbox_id)
+    size_bytes = await core.captures.used_bytes("suspended", sandbox_id, record.suspended or {})
     suspended = await core.store.transition(
         sandbox_id, _HALF, "suspended", reason=None, expires_at=None,
         event=core.event(record, "suspended", size_bytes=size_bytes),
