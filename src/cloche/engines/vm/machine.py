@@ -155,8 +155,9 @@ def qemu_argv(
 ) -> list[str]:
     """QEMU's command line. It works with descriptors that it inherits:
 
-    `files`: every drive's id; "console", a connected socket, where the guest's console
-    goes, without it nowhere; "kernel" and "initramfs", without them their paths; "kvm" for /dev/kvm (QEMU >= 9.1).
+    `files`: every drive's id; "console", a connected socket where the guest's console goes,
+    without it nowhere: its other end has to be read, or the guest stands still after some 278 bytes, in a panic too;
+    "kernel" and "initramfs", without them their paths; "kvm" for /dev/kvm (QEMU >= 9.1).
     `memory`: a file of the machine's size, by descriptor or path, whose pages become the machine's RAM when they are
     read and private ones when they are written; None: plain RAM, all that QEMU 7.2 can do. `sockets`: listening ones,
     "channel" and "qmp".
