@@ -25,6 +25,7 @@ from cloche.engines.vm import (
     kernel_keeping,
     kernel_sources,
     mirror,
+    proxies,
     qemu_hint,
     setup_options,
     signatures,
@@ -134,7 +135,7 @@ class _Work:
     def _fetched(self, kept: Pointer | None) -> Pointer:
         downloads = self._place / DOWNLOADS
         downloads.mkdir(mode=0o700, exist_ok=True)
-        fetcher = Fetcher(self.stop, setup_options.proxies(self._options), silence_seconds=self._ground.silence_seconds,
+        fetcher = Fetcher(self.stop, proxies.chosen(self._options), silence_seconds=self._ground.silence_seconds,
                           patience_seconds=self._ground.patience_seconds)  # fmt: skip
         search = mirror.Search(fetcher, downloads, self._ground.architecture, self._trust, self._tell,
                                asked="suite" in self._options)  # fmt: skip

@@ -26,12 +26,6 @@ def check(options: Mapping[str, str]) -> None:
         raise InvalidError("--kernel takes a file, so no mirror is asked", field="options.kernel")
 
 
-def proxies(options: Mapping[str, str]) -> dict[str, str] | None:
-    """Scheme → URL, and "no"; None: those of this process's own environment."""
-    found = {name.removeprefix("proxy_"): options[name] for name in options if name.startswith("proxy_")}
-    return found or None
-
-
 def _check_one(name: str, value: str) -> None:
     if name not in OPTIONS:
         raise InvalidError(f"engine vm has no set-up option {name[:80]!r}", field="options",
