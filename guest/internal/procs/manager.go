@@ -147,7 +147,11 @@ func (m *Manager) pruneLater() {
 }
 
 // tidyLater gives memory back to the kernel a while after processes have ended: an idle guest collects nothing by itself.
+// A kernel of the sandbox's own keeps what it is given, and touching it all would cost more.
 func (m *Manager) tidyLater() {
+	if m.OwnKernel {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.tidying {
