@@ -34,7 +34,8 @@ class AsyncProcess:
         self._streams: dict[StreamName, Cursor] = {"stdout": Cursor(), "stderr": Cursor()}
         self._reply: AsyncReply | None = None
         self._frames: AsyncIterator[Frame] | None = None
-        self._written = 0
+        #: how much of its input was accepted; None: others may have written before this object was made
+        self._written: int | None = None
 
     @classmethod
     async def start(
@@ -44,7 +45,9 @@ class AsyncProcess:
         path = f"/v1/sandboxes/{wire.segment(sandbox_id)}/processes"
         if not follow:
             made = await transport.ask("POST", path, json=options.body(spec))
-            return cls(transport, sandbox_id, wire.decode(made, ProcessInfo))
+            process = cls(transport, sandbox_id, wire.decode(made, ProcessInfo))
+            process._written = 0
+            return process
         reply = await transport.open("POST", path, query={"follow": True}, json=options.body(spec))
         try:
             stream = _frames(reply)
@@ -52,7 +55,7 @@ class AsyncProcess:
         except BaseException:
             await reply.aclose()
             raise
-        process._reply, process._frames = reply, stream
+        process._reply, process._frames, process._written = reply, stream, 0
         return process
 
     @property
@@ -163,12 +166,16 @@ class AsyncProcess:
 
     async def _write(self, data: bytes) -> None:
         # the offset makes a repeated write harmless: what was accepted before is skipped
-        query = {"offset": self._written}
+        written = self._written
+        if written is None:
+            told = await self._transport.ask("POST", f"{self._path}/stdin", content=b"")
+            written = int(wire.as_dict(told).get("offset", 0))
+        query = {"offset": written}
         try:
             answer = await self._transport.ask("POST", f"{self._path}/stdin", query=query, content=data)
         except ConnectionLostError:
             answer = await self._transport.ask("POST", f"{self._path}/stdin", query=query, content=data)
-        self._written = int(wire.as_dict(answer).get("offset", self._written + len(data)))
+        self._written = int(wire.as_dict(answer).get("offset", written + len(data)))
 
     async def _wait_once(self, seconds: float) -> ProcessInfo:
         query = {"timeout_seconds": round(seconds, 3)}

@@ -36,7 +36,8 @@ class Process:
         self._streams: dict[StreamName, Cursor] = {"stdout": Cursor(), "stderr": Cursor()}
         self._reply: Reply | None = None
         self._frames: Iterator[Frame] | None = None
-        self._written = 0
+        #: how much of its input was accepted; None: others may have written before this object was made
+        self._written: int | None = None
 
     @classmethod
     def start(
@@ -46,7 +47,9 @@ class Process:
         path = f"/v1/sandboxes/{wire.segment(sandbox_id)}/processes"
         if not follow:
             made = transport.ask("POST", path, json=options.body(spec))
-            return cls(transport, sandbox_id, wire.decode(made, ProcessInfo))
+            process = cls(transport, sandbox_id, wire.decode(made, ProcessInfo))
+            process._written = 0
+            return process
         reply = transport.open("POST", path, query={"follow": True}, json=options.body(spec))
         try:
             stream = _frames(reply)
@@ -54,7 +57,7 @@ class Process:
         except BaseException:
             reply.close()
             raise
-        process._reply, process._frames = reply, stream
+        process._reply, process._frames, process._written = reply, stream, 0
         return process
 
     @property
@@ -165,12 +168,16 @@ class Process:
 
     def _write(self, data: bytes) -> None:
         # the offset makes a repeated write harmless: what was accepted before is skipped
-        query = {"offset": self._written}
+        written = self._written
+        if written is None:
+            told = self._transport.ask("POST", f"{self._path}/stdin", content=b"")
+            written = int(wire.as_dict(told).get("offset", 0))
+        query = {"offset": written}
         try:
             answer = self._transport.ask("POST", f"{self._path}/stdin", query=query, content=data)
         except ConnectionLostError:
             answer = self._transport.ask("POST", f"{self._path}/stdin", query=query, content=data)
-        self._written = int(wire.as_dict(answer).get("offset", self._written + len(data)))
+        self._written = int(wire.as_dict(answer).get("offset", written + len(data)))
 
     def _wait_once(self, seconds: float) -> ProcessInfo:
         query = {"timeout_seconds": round(seconds, 3)}
