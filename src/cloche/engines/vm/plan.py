@@ -122,8 +122,8 @@ def launcher_plan(
         "ids": state["ids"], "cgroups": state.get("cgroups", []), "freezer": state.get("freezer"),
         "memory_events": state.get("memory_events", ""), "skeleton": msgspec.to_builtins(skeleton),
         "binds": msgspec.to_builtins(binds), "hide": [], "disk_mib": 1, "inodes": 64, "shm_mib": 1,
-        "devices": ["null", "urandom"], "proc_read_only": [], "proc_masked": [],
-        "landlock": {"read": ["/"], "write": [], "device": ["/dev"], "change": []},
+        "devices": ["null"], "proc_read_only": [], "proc_masked": [],
+        "landlock": {"read": [INSIDE, "/machine", "/dev/null"], "write": [], "device": ["/dev/null"], "change": []},
         "guest_env": {}, "guest_caps": [], "pids": MONITOR_PIDS, "deadline": deadline or 0, "owner": owner,
         "restore": "", "keep_disk": "", "program": program(ground, seat, argv),
     }  # fmt: skip
