@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,8 @@ FIRMWARE = ("qboot.rom", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin")
 FIRMWARE_PLACES = ("/usr/share/qemu", "/usr/share/seabios", "/usr/local/share/qemu", "/usr/share/qboot")
 MODERN = (10, 0)
 REMEDY = "cloche setup vm says how to get QEMU 10 or newer here"
+#: a node asks from several threads at once when it starts, and one copy is enough
+_ONE_AT_A_TIME = threading.Lock()
 _VERSION = re.compile(r"version (\d+)\.(\d+)(?:\.(\d+))?")
 _LINKED = re.compile(r"^\s*(?:(\S+) => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -84,8 +88,13 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _bundle(parent: Path, program: Path) -> Bundle:
+    with _ONE_AT_A_TIME:
+        return _current(parent, program)
+
+
+def _current(parent: Path, program: Path) -> Bundle:
     made = _known(parent)
-    if made and made.sources[0] == str(program) and os.path.isdir(made.bundle.path):
+    if made and made.sources[0] == str(program) and _is_whole(Path(made.bundle.path), made.bundle.loader):
         with contextlib.suppress(OSError):
             if made.stamp == _stamp(made.sources):
                 return made.bundle
@@ -93,6 +102,11 @@ def _bundle(parent: Path, program: Path) -> Bundle:
     new = _make(parent, program)
     _write(parent / "current.json", msgspec.json.encode(new))
     return new.bundle
+
+
+def _is_whole(place: Path, loader: str) -> bool:
+    """Whether a machine can be started from it; somebody may have tidied up below CLOCHE_HOME."""
+    return all((place / name).exists() for name in (f"lib/{loader}", f"bin/{PROGRAM}", "share/qboot.rom"))
 
 
 def _stamp(sources: list[str]) -> str:
@@ -112,7 +126,8 @@ def _make(parent: Path, program: Path) -> _Made:
     sources = [str(program), *(str(place) for place in files.values() if place != program)]
     stamp, key = _stamp(sources), hash_of(files)
     target = parent / key
-    if not target.exists():
+    if not _is_whole(target, loader):
+        shutil.rmtree(target, ignore_errors=True)
         _copy_all(files, target)
     made = Bundle(path=str(target), key=key, version=version, loader=loader)
     return _Made(bundle=made, sources=sources, stamp=stamp)
@@ -150,9 +165,10 @@ def hash_of(files: dict[str, Path]) -> str:
 
 
 def _copy_all(files: dict[str, Path], target: Path) -> None:
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
+        # it is private so far, and QEMU has an id that nobody has
+        building.chmod(0o755)
         for name, place in files.items():
             copy = building / name
             copy.parent.mkdir(0o755, parents=True, exist_ok=True)

@@ -1,6 +1,9 @@
 """What QEMU loads, read from what programs print."""
 
 import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,32 @@ async def test_a_program_that_is_none_is_told(tmp_path: Path, monkeypatch: pytes
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def test_two_at_once_do_not_take_each_others_files_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = dict.fromkeys(("bin/q", "lib/l", "share/s"), tmp_path / "source")
+    (tmp_path / "source").write_text("it")
+    copy, together = shutil.copyfile, threading.Barrier(2, timeout=30)
+
+    def in_step(source: Path, target: Path) -> None:
+        together.wait()
+        copy(source, target)
+
+    monkeypatch.setattr(bundle.shutil, "copyfile", in_step)
+    target = tmp_path / "made" / "key"
+    target.parent.mkdir()
+    with ThreadPoolExecutor(2) as both:
+        for done in [both.submit(bundle._copy_all, files, target) for _ in range(2)]:
+            done.result()
+    assert [each.name for each in target.parent.iterdir()] == ["key"]
+    assert all((target / name).read_text() == "it" for name in files)
+
+
+@pytest.mark.parametrize("lost", ["lib/ld.so", f"bin/{bundle.PROGRAM}", "share/qboot.rom"])
+def test_a_copy_that_lost_files_is_none(tmp_path: Path, lost: str) -> None:
+    for name in ("lib/ld.so", f"bin/{bundle.PROGRAM}", "share/qboot.rom"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert bundle._is_whole(tmp_path, "ld.so")
+    (tmp_path / lost).unlink()
+    assert not bundle._is_whole(tmp_path, "ld.so")
