@@ -4,6 +4,7 @@ lets go on what ran, finishes or undoes the rest, and no capture is left that no
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_nothing_is_left_after_a_kill_within_a_step(tmp_path, engine, operation,
     ids = names(tmp_path)
     asyncio.run(recover_and_end(tmp_path, engine))
     assert leftovers(tmp_path, ids) == []
+
+
+@pytest.mark.parametrize(("operation", "point", "again"), [("suspend", "noted", "suspend.engine_removed"),
+                                                           ("remove_suspended", "marked", "remove.engine_removed"),
+                                                           ("fork", "all_made", "remove.engine_removed")])  # fmt: skip
+def test_a_killed_recovery_is_gone_on_with(tmp_path, engine, operation, point, again):
+    kill_at(tmp_path, engine, operation, point)
+    ids = names(tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        asyncio.run(die_in_recovery(tmp_path, engine, again))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    asyncio.run(recover_and_look(tmp_path, engine, operation, point))
+    assert leftovers(tmp_path, ids) == []
+
+
+async def die_in_recovery(home: Path, engine: str, at: str) -> None:
+    async def die(point: str) -> None:
+        if point == at:
+            os._exit(9)
+
+    await (await victim.open_services(home, engine, die)).recover()
 
 
 def test_the_points_are_all_that_there_are(tmp_path):
