@@ -52,6 +52,10 @@ class MuxChannel:
         line = await self._connected()
         return await line.accept()
 
+    def moved(self, path: str | os.PathLike[str]) -> None:
+        """The socket is there from now on; a connection that is open stays."""
+        self._path = Path(path)
+
     async def close(self) -> None:
         """Close every stream that is open, and the connection; the sandbox goes on."""
         if self._connecting:

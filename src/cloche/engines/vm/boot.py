@@ -21,11 +21,9 @@ from cloche.engines.vm.plan import Ground, Seat
 from cloche.engines.vm.waking import ANSWER_SECONDS, Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.ids import new_sandbox_id
-from cloche.model.process import ProcessSpec
 
 #: what a template's guest has run before it is captured, so that the pages of the commonest programs are in its memory
 WARMED = (["true"], ["sh", "-c", "true"], ["python3", "-c", "pass"])
-WARM_SECONDS = 20.0
 ENDING_SECONDS = 5.0
 MIB = 1 << 20
 
@@ -119,18 +117,10 @@ class Boots:
 
     async def _captured(self, box: Box, directory: Path) -> captures.Manifest:
         await self._guests.wake(box, forked=False)
-        await self._warm(box)
+        await self._guests.warm(box, WARMED)
         running = Running.read(Path(box.run_dir))
         await self._guests.freeze(box)
         async with monitor.stopped(Path(box.run_dir)) as stopped:
             await captures.take(self._facts, stopped, running, directory)
         found = await captures.describe(running, monitor.state_size(box.engine_state), directory)
         return captures.read_manifest(found)
-
-    async def _warm(self, box: Box) -> None:
-        guest = self._guests.guest(box)
-        for argv in WARMED:
-            with contextlib.suppress(ClocheError):
-                process = await guest.start_process(ProcessSpec(argv=argv))
-                await guest.wait_process(process.id, WARM_SECONDS)
-                await guest.forget_process(process.id)

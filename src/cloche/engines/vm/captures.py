@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import disks, monitor, pages
+from cloche.engines.vm import disks, monitor, pages, plan
 from cloche.engines.vm.plan import Ground, Seat, Size
 from cloche.engines.vm.qmp import Qmp
 from cloche.model.errors import EngineError, UnavailableError
@@ -73,7 +73,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 def requirements(ground: Ground) -> Requires:
     return Requires(
-        qemu=ground.bundle.key, kernel=ground.kernel_id, root=ground.root_key, accelerator=ground.accelerator,
+        qemu=f"{ground.bundle.key}-{plan.shape(ground)}",
+        kernel=ground.kernel_id, root=ground.root_key, accelerator=ground.accelerator,
         cpu=ground.cpu,
     )  # fmt: skip
 

@@ -145,21 +145,6 @@ def copy_disk(source: Path, target: Path) -> int:
         os.close(reading)
 
 
-def refill_disk(source: Path, target: Path) -> int:
-    """Like `copy_disk`, into the file of a disk that a QEMU has opened already and read nothing of."""
-    reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        writing = os.open(target, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            os.ftruncate(writing, 0)
-            with _no_space(target, os.fstat(reading).st_blocks * 512):
-                return _copy(reading, writing)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
-
-
 def _copy(reading: int, writing: int) -> int:
     size = os.fstat(reading).st_size
     shared = _cloned(reading, writing)

@@ -21,7 +21,7 @@ from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
 from cloche.engines.vm.ground import Grounds, accelerator
 from cloche.engines.vm.plan import Ground, Seat
 from cloche.engines.vm.standby import Standbys
-from cloche.engines.vm.templates import Template, Templates, key_of
+from cloche.engines.vm.templates import Templates
 from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.limits import ResolvedLimits
@@ -43,7 +43,7 @@ class VmEngine(LaunchedEngine):
         self._grounds = Grounds(home, self.facts.guest)
         self._templates = Templates(home / "vm" / "templates")
         self._guests = Guests()
-        self._standbys = Standbys(self.facts, home / "standby")
+        self._standbys = Standbys(self.facts, home / "standby", self._guests)
         self._boots = Boots(self.facts, home, self._guests)
         self._capturing: set[str] = set()
 
@@ -88,20 +88,21 @@ class VmEngine(LaunchedEngine):
         template = await self._templates.get(
             ground, size, lambda directory: self._boots.template(box, ground, directory)
         )
-        running = await self._seated(box, ground, template)
-        await monitor.load(self.facts, running.seat, template.path(DEVICES), None)
-        self._standbys.refill(ground, template, box.engine_state)
-
-    async def _seated(self, box: Box, ground: Ground, template: Template) -> Running:
-        """A QEMU that waits for its state, in this box: one that was started before, or a new one."""
         seat = _seat(box, ground)
-        running = Running(seat=seat, requires=captures.requirements(ground), memory=template.memory)
-        if not await self._standbys.take(template, box, seat.disk):
-            os.link(template.path(MEMORY), str(seat.memory))
-            await asyncio.to_thread(disks.copy_disk, template.path(DISK), Path(seat.disk))
-            await self._launch(box, ground, seat)
-        running.write()
-        return running
+        waited = await self._standbys.take(template, box, Path(seat.disk))
+        if not waited:
+            await self._waiting_on(box, ground, seat, template.path(MEMORY), template.path(DISK))
+        Running(seat=seat, requires=captures.requirements(ground), memory=template.memory).write()
+        if not waited:
+            await monitor.load(self.facts, seat, template.path(DEVICES), None)
+        self._standbys.refill(box, ground, template)
+
+    async def _waiting_on(self, box: Box, ground: Ground, seat: Seat, memory: Path, disk: Path) -> None:
+        """A QEMU that waits for its state, on copies that cost nothing or little."""
+        os.link(memory, str(seat.memory))
+        Path(seat.disk).unlink(missing_ok=True)
+        await asyncio.to_thread(disks.copy_disk, disk, Path(seat.disk))
+        await self._launch(box, ground, seat)
 
     async def _launch(self, box: Box, ground: Ground, seat: Seat) -> None:
         await monitor.launch(
@@ -200,25 +201,10 @@ class VmEngine(LaunchedEngine):
         await self._guests.wake(box, forked=forked)
 
     async def _restored(self, box: Box, ground: Ground, found: captures.Manifest, source: Path) -> None:
-        seat, disk = _seat(box, ground), Path(_seat(box, ground).disk)
-        # of a suspended sandbox: what it had when it was captured is in the capture
-        disk.unlink(missing_ok=True)
-        if await self._takes_standby(box, ground, found, seat):
-            await asyncio.to_thread(disks.refill_disk, source / DISK, disk)
-        else:
-            os.link(source / MEMORY, str(seat.memory))
-            await asyncio.to_thread(disks.copy_disk, source / DISK, disk)
-            await self._launch(box, ground, seat)
+        seat = _seat(box, ground)
         Running(seat=seat, requires=found.requires, memory=found.files[MEMORY]).write()
+        await self._waiting_on(box, ground, seat, source / MEMORY, source / DISK)
         await monitor.load(self.facts, seat, source / DEVICES, source / PAGES)
-
-    async def _takes_standby(self, box: Box, ground: Ground, found: captures.Manifest, seat: Seat) -> bool:
-        """One that waits on the same memory as the captured machine was started on."""
-        template = self._templates.find(key_of(ground, monitor.state_size(box.engine_state)))
-        if template is None or template.memory != found.files[MEMORY]:
-            return False
-        self._standbys.refill(ground, template, box.engine_state)
-        return await self._standbys.take(template, box, seat.disk)
 
     async def verify(self, directory: str, manifest: Manifest) -> None:
         found = captures.read_manifest(manifest)

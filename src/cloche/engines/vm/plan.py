@@ -3,6 +3,7 @@ nobody has, and everything it works with as descriptors or single read-only file
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any
 
@@ -108,6 +109,13 @@ def described(ground: Ground, what: Size, words: str = "") -> machine.Machine:
         command_line=words, accelerator=ground.accelerator,
         drives=(machine.Drive(id="root", path=ground.root, read_only=True), machine.Drive(id="disk", path="disk")),
     )  # fmt: skip
+
+
+def shape(ground: Ground) -> str:
+    """Changes with everything that QEMU is told about its machines, whatever their size."""
+    like = described(ground, Size(ram_mib=machine.MIN_MEMORY_MIB, vcpus=1, disk_mib=1))
+    argv = machine.qemu_argv(like, FILES, incoming=True, memory=MEMORY_INSIDE, sockets=SOCKETS)
+    return hashlib.sha256("\0".join(argv).encode()).hexdigest()[:16]
 
 
 def launcher_plan(

@@ -1,5 +1,8 @@
-"""QEMUs that wait for the state of a machine, so that a clone need not wait for QEMU to start, which takes longer than
-everything else of it. They run no code of anybody's, and each ends with the node that it was started for."""
+"""Clones that run already and are nobody's yet, so that a sandbox need not wait for QEMU to start, nor for the code of
+kernel and guest to be translated, which takes an emulated processor longer than everything else of it.
+
+Nothing of a user's has ever run in them, and whoever gets one is told who it is as every clone is. Each ends with the
+node that it was started for."""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +21,24 @@ from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import captures, disks, monitor
 from cloche.engines.vm.plan import Ground, Seat
 from cloche.engines.vm.templates import Template
+from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError
 from cloche.model.ids import new_sandbox_id
 
 #: how long one waits after the last clone of its template
 QUIET_SECONDS = 120.0
 #: the machine that was just made comes first
-REFILL_SECONDS = 0.02
+REFILL_SECONDS = 0.05
 KEPT_STATE = ("version", "ids", "size")
+#: what every sandbox does sooner or later
+WARMED = (["true"], ["true"])
 
 
 class Standbys:
     """CLOCHE_VM_STANDBY of them for the template that was cloned last; 1 unless said otherwise."""
 
-    def __init__(self, facts: Facts, parent: Path) -> None:
-        self._facts, self.parent = facts, parent
+    def __init__(self, facts: Facts, parent: Path, guests: Guests) -> None:
+        self._facts, self.parent, self._guests = facts, parent, guests
         self._waiting: list[tuple[str, Path]] = []
         self._filling: set[asyncio.Task[None]] = set()
         self._made: set[Path] = set()
@@ -46,12 +53,14 @@ class Standbys:
     def held(self) -> set[Path]:
         return set(self._made)
 
-    async def take(self, template: Template, box: Box, disk: str) -> bool:
-        """Put one that waits into this box. False when there is none that fits."""
+    async def take(self, template: Template, box: Box, disk: Path) -> bool:
+        """Make one that waits this box. False when there is none that fits, or it is of no use any more."""
         while (found := self._pop(template.key)) is not None:
-            if await self._move(found, box, disk):
+            if await self._becomes(found, box, disk):
                 return True
+            self._guests.forget(box.sandbox_id)
             await self._discard(found)
+            await _empty(Path(box.run_dir))
         return False
 
     def _pop(self, key: str) -> Path | None:
@@ -60,42 +69,40 @@ class Standbys:
             self._waiting.remove((key, place))
         return place
 
-    async def _move(self, place: Path, box: Box, disk: str) -> bool:
-        """Its sockets and its supervisor's working directory move with the directory."""
+    async def _becomes(self, place: Path, box: Box, disk: Path) -> bool:
+        """Its sockets and its supervisor's working directory move with the directory. Until it is told that it is no
+        longer this node's, it ends with the node."""
+        run_dir = Path(box.run_dir)
         try:
-            if box.deadline:
-                await supervisor.ask(place, {"op": "deadline", "deadline": box.deadline})
-            reply = await supervisor.ask(place, {"op": "disown"})
-            if reply is None:
-                return False
             os.rename(place / "disk.img", disk)
-            os.rename(place, box.run_dir)
-            cgroups.enter(box.engine_state.get("cgroups", []), int(reply["init_pid"]))
-        except (OSError, ClocheError):
+            os.rename(place, run_dir)
+            self._made.discard(place)
+            self._guests.hand_over(place.name, box)
+            if box.deadline:
+                await supervisor.ask(run_dir, {"op": "deadline", "deadline": box.deadline})
+            reply = await supervisor.ask(run_dir, {"op": "disown"})
+            cgroups.enter(box.engine_state.get("cgroups", []), int((reply or {})["init_pid"]))
+        except (OSError, ClocheError, KeyError):
             return False
-        self._made.discard(place)
         return True
 
-    def refill(self, ground: Ground, template: Template, state: dict[str, Any]) -> None:
+    def refill(self, like: Box, ground: Ground, template: Template) -> None:
         """Have as many as there should be again soon."""
         if self._closed:
             return
-        loop = asyncio.get_running_loop()
         if self._quiet is not None:
             self._quiet.cancel()
-        self._quiet = loop.call_later(QUIET_SECONDS, self._end_all)
-        task = asyncio.ensure_future(self._fill(ground, template, state))
-        self._filling.add(task)
-        task.add_done_callback(self._filling.discard)
+        self._quiet = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._end_all)
+        self._begin(self._fill(like, ground, template))
 
-    async def _fill(self, ground: Ground, template: Template, state: dict[str, Any]) -> None:
+    async def _fill(self, like: Box, ground: Ground, template: Template) -> None:
         await asyncio.sleep(REFILL_SECONDS)
         async with self._one_at_a_time:
             await self._keep_only(template.key)
             while not self._closed and len(self._waiting) < self.most:
                 place = self.parent / new_sandbox_id()
                 try:
-                    await self._start(ground, template, state, place)
+                    await self._start(like, ground, template, place)
                 except (ClocheError, OSError):
                     # who cannot start one is told why by the next sandbox
                     await self._discard(place)
@@ -108,7 +115,7 @@ class Standbys:
                 self._waiting.remove((key, place))
                 await self._discard(place)
 
-    async def _start(self, ground: Ground, template: Template, state: dict[str, Any], place: Path) -> None:
+    async def _start(self, like: Box, ground: Ground, template: Template, place: Path) -> None:
         self._made.add(place)
         place.mkdir(0o700, parents=True)
         memory, disk = str(place / captures.MEMORY), place / "disk.img"
@@ -116,28 +123,43 @@ class Standbys:
         await asyncio.to_thread(disks.copy_disk, template.path(captures.DISK), disk)
         seat = Seat(run_dir=str(place), root=ground.root, disk=str(disk), memory=memory)
         # without cgroups: those are its sandbox's, and it enters them before it runs anything of that
-        kept = {key: state[key] for key in KEPT_STATE}
+        kept = {key: like.engine_state[key] for key in KEPT_STATE}
+        box = Box(sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
         await monitor.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
+        await monitor.load(self._facts, seat, template.path(captures.DEVICES), None)
+        await self._guests.wake(box, forked=False)
+        await self._guests.warm(box, WARMED)
 
     async def close(self) -> None:
         """End those that wait, and those that are being started when they have been."""
         self._closed = True
         if self._quiet is not None:
             self._quiet.cancel()
-        self._end_all()
-        await asyncio.gather(*self._filling, return_exceptions=True)
-        self._end_all()
-        await asyncio.gather(*self._filling, return_exceptions=True)
+        while self._waiting or self._filling:
+            self._end_all()
+            await asyncio.gather(*self._filling, return_exceptions=True)
 
     def _end_all(self) -> None:
         for _, place in self._waiting:
-            task = asyncio.ensure_future(self._discard(place))
-            self._filling.add(task)
-            task.add_done_callback(self._filling.discard)
+            self._begin(self._discard(place))
         self._waiting.clear()
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._filling.add(task)
+        task.add_done_callback(self._filling.discard)
+
     async def _discard(self, place: Path) -> None:
+        self._guests.forget(place.name)
         with contextlib.suppress(ClocheError):
             await end_all(place)
         await asyncio.to_thread(shutil.rmtree, place, True)
         self._made.discard(place)
+
+
+async def _empty(run_dir: Path) -> None:
+    """One that has moved and is of no use."""
+    with contextlib.suppress(ClocheError):
+        await end_all(run_dir)
+    await asyncio.to_thread(shutil.rmtree, run_dir, True)
+    run_dir.mkdir(0o700, exist_ok=True)

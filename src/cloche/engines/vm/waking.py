@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cloche.channel.muxed import MuxChannel
@@ -14,10 +15,12 @@ from cloche.engines.base import Box
 from cloche.engines.launched import supervisor
 from cloche.guest_api import Guest, Wake
 from cloche.model.errors import ClocheError
+from cloche.model.process import ProcessSpec
 
 #: a machine that boots answers late, and one under emulation on a busy host later
 ANSWER_SECONDS = 60.0
 ENTROPY_BYTES = 64
+WARM_SECONDS = 20.0
 HOSTNAME_MAX = 63
 
 
@@ -41,6 +44,13 @@ class Guests:
             found = self._links[box.sandbox_id] = channel, Guest(channel)
         return found
 
+    def hand_over(self, sandbox_id: str, box: Box) -> None:
+        """The machine that was this one is that box from now on."""
+        link = self._links.pop(sandbox_id, None)
+        if link is not None:
+            link[0].moved(Path(box.run_dir, "channel.sock"))
+            self._links[box.sandbox_id] = link
+
     def forget(self, sandbox_id: str) -> None:
         """Whoever still reads learns that the machine is gone."""
         link = self._links.pop(sandbox_id, None)
@@ -59,6 +69,15 @@ class Guests:
             machine_id=machine_id(box.sandbox_id), time=time.time(), entropy=os.urandom(ENTROPY_BYTES), forked=forked,
             memory_mib=limits.memory_mib, pids=limits.pids, cpus=limits.cpus,
         ))  # fmt: skip
+
+    async def warm(self, box: Box, commands: Sequence[Sequence[str]]) -> None:
+        """Run them, and leave no trace of them. What is missing in the image is left out."""
+        guest = self.guest(box)
+        for argv in commands:
+            with contextlib.suppress(ClocheError):
+                process = await guest.start_process(ProcessSpec(argv=list(argv)))
+                await guest.wait_process(process.id, WARM_SECONDS)
+                await guest.forget_process(process.id)
 
     async def freeze(self, box: Box) -> None:
         await self.guest(box).freeze()

@@ -20,7 +20,7 @@ GROUND = Ground(
     bundle=Bundle(path="/b", key="q", version=(10, 0, 2), loader="ld.so"), kernel="/k", kernel_id="k", initramfs="/i",
     initramfs_id="i", root="/r", root_key="r", accelerator="tcg", cpu="c",
 )  # fmt: skip
-HERE = Requires(qemu="q", kernel="k", root="r", accelerator="tcg", cpu="c")
+HERE = captures.requirements(GROUND)
 SIZE = Size(ram_mib=128, vcpus=1, disk_mib=64)
 MIB = 1 << 20
 
