@@ -66,7 +66,7 @@ func mountRoot() (disk int, err error) {
 	// A sandbox is not a place to keep what must outlive a crash of the host: without waiting for the disk at each fsync,
 	// whatever installs packages or keeps a database is many times faster. What a freeze saves is complete: it writes out
 	// the disk below. The mark of an earlier boot that ended without a word is no reason to refuse the next.
-	if err := os.RemoveAll(diskDir + "/work/incompat"); err != nil {
+	if err := os.RemoveAll(diskDir + "/work/work/incompat"); err != nil {
 		return -1, err
 	}
 	options := "volatile,lowerdir=" + lowerDir + ",upperdir=" + diskDir + "/upper,workdir=" + diskDir + "/work,redirect_dir=off,index=off,metacopy=off"
