@@ -105,9 +105,9 @@ class Fetcher:
                 at = 0
             for piece in self._pieces(reply, size - at, url):
                 file.write(piece)
+                file.flush()
                 at += len(piece)
                 count(at)
-            file.flush()
             os.fsync(file.fileno())
         if at != size:
             raise _BrokenError(f"it ended after {at} of {size} bytes")

@@ -320,12 +320,11 @@ def test_cancelled_it_ends_and_keeps_what_has_come(home: Path, set_up: SetUp, gr
         request.wfile.write(whole[:1000])
         request.wfile.flush()
         mirror.released.wait(30)
+        request.close_connection = True
         return True
 
     async def cancelled() -> None:
-        running = asyncio.ensure_future(
-            setup.setup(home, home.with_name("guest"), {}, lambda step: None,
-                        msgspec.structs.replace(ground, silence_seconds=0.3)))  # fmt: skip
+        running = asyncio.ensure_future(setup.setup(home, home.with_name("guest"), {}, lambda step: None, ground))
         part = home / "vm/downloads"
         while not any(path.stat().st_size == 1000 for path in part.glob("*.deb.part")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -336,6 +335,7 @@ def test_cancelled_it_ends_and_keeps_what_has_come(home: Path, set_up: SetUp, gr
     mirror.behave[mirror.deb] = stalled
     asyncio.run(cancelled())
     mirror.behave.clear()
+    mirror.released.set()
     set_up()
     assert (mirror.deb, "bytes=1000-") in mirror.asked and found(home).release == RELEASE
 
