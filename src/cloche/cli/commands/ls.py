@@ -17,6 +17,8 @@ _TREE_HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "CREATED", "EXPIRES")
 #: what a narrow terminal can do without, the first of them first
 _DROPPED = ("ISOLATION", "IMAGE", "ENGINE", "EXPIRES", "LABELS", "CREATED")
 NARROW = 60
+#: from here on a tree has whole ids
+WIDE_TREE = 100
 
 
 @click.command("ls")
@@ -57,13 +59,19 @@ def _rows(found: Sequence[SandboxInfo]) -> list[Sequence[object]]:
 def _show_tree(wanted: Sequence[str]) -> None:
     """With what is above them, whatever its state; what is gone is dim."""
     drawn = family.branches(Sandbox.list(), wanted)
-    narrow = render.columns() is not None
+    narrow = (render.columns() or WIDE_TREE) < WIDE_TREE
     ids = usage.short_ids([branch.id for branch in drawn]) if narrow else {branch.id: branch.id for branch in drawn}
     gone = {ids[branch.id] for branch in drawn if branch.box is None}
     cells = [[render.clean(cell) if cell else "-" for cell in _tree_row(branch, ids)] for branch in drawn]
-    for line in tables.lines(_TREE_HEADINGS, cells, render.columns(), _DROPPED):
-        dim = render.colours() and line.split(" ", 1)[0] in gone
-        render.write(f"\x1b[2m{line}\x1b[0m\n" if dim else f"{line}\n")
+    heading, *lines = tables.lines(_TREE_HEADINGS, cells, render.columns(), _DROPPED)
+    render.write(f"{_styled(heading, 1)}\n")
+    for line in lines:
+        render.write(f"{_styled(line, 2) if line.split(' ', 1)[0] in gone else line}\n")
+
+
+def _styled(line: str, style: int) -> str:
+    """1: bold; 2: dim."""
+    return f"\x1b[{style}m{line}\x1b[0m" if render.colours() else line
 
 
 def _tree_row(branch: family.Branch, ids: dict[str, str]) -> Sequence[str | None]:
