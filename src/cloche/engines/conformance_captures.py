@@ -148,7 +148,7 @@ async def test_a_suspended_box_goes_on_under_its_own_name(boxes: Bench) -> None:
     need(boxes.capabilities.suspend, "suspend")
     sandbox = await boxes.create()
     await sandbox.guest.write_file("a", b"kept")
-    asked = ProcessSpec(argv=["sleep", "1000"], env={"CLOCHE_FORK_SIGNAL": "USR1"})
+    asked = ProcessSpec(argv=["sleep", "1000"], env={"CLOCHE_FORK_SIGNAL": "TERM"})
     sleeper = await sandbox.guest.start_process(asked)
     directory, manifest = await _captured(boxes, sandbox, resume=False)
     await sandbox.close()
@@ -163,12 +163,12 @@ async def test_a_suspended_box_goes_on_under_its_own_name(boxes: Bench) -> None:
 async def test_processes_that_asked_for_it_are_told_of_a_fork(boxes: Bench) -> None:
     need(boxes.capabilities.fork, "fork")
     sandbox = await boxes.create()
-    asked = ProcessSpec(argv=["sleep", "1000"], env={"CLOCHE_FORK_SIGNAL": "USR1"})
+    asked = ProcessSpec(argv=["sleep", "1000"], env={"CLOCHE_FORK_SIGNAL": "TERM"})
     sleeper = await sandbox.guest.start_process(asked)
     child = await boxes.restore(*await _captured(boxes, sandbox))
     async with asyncio.timeout(PATIENCE_SECONDS):
         ended = await child.guest.wait_process(sleeper.id)
-    assert ended.signal == 10
+    assert ended.signal == 15
     assert (await (await _again(boxes, sandbox)).guest.process(sleeper.id)).state == "running"
 
 

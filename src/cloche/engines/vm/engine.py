@@ -30,6 +30,8 @@ from cloche.model.sandbox import SandboxSpec
 DISK_FILE = "disk.img"
 #: in a run directory while its machine stands still for a capture
 CAPTURING = "capturing"
+#: more than a guest needs that can write at all
+WRITE_OUT_SECONDS = 10.0
 ENFORCED = frozenset({"memory", "cpus", "pids", "disk", "open_files"})
 
 
@@ -63,6 +65,7 @@ class VmEngine(LaunchedEngine):
 
         await setup.setup(self.home, self.facts.guest, options, report)
         await probe.probe(self.facts, self.home, self._grounds, self._boots, report)
+        await self._grounds.renew(report)
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
@@ -221,11 +224,21 @@ class VmEngine(LaunchedEngine):
         )  # fmt: skip
 
     async def stop(self, box: Box, *, keep_disk: bool) -> BoxStatus:
+        if keep_disk and may_run(Path(box.run_dir)):
+            await self._write_out(box)
         self._guests.forget(box.sandbox_id)
         ended = checks.explained(await super().stop(box, keep_disk=keep_disk), Path(box.run_dir))
         if not keep_disk:
             Path(box.state_dir, DISK_FILE).unlink(missing_ok=True)
         return ended
+
+    async def _write_out(self, box: Box) -> None:
+        """What the machine has not written to its disk ends with it. One that is paused was frozen, and wrote then; one
+        whose guest cannot has lost its last writes, as without power."""
+        with contextlib.suppress(ClocheError, TimeoutError):
+            async with asyncio.timeout(WRITE_OUT_SECONDS):
+                if (await self._as_qemu_says(box)).status == "running":
+                    await self._guests.freeze(box)
 
     async def remove(self, box: Box) -> None:
         self._guests.forget(box.sandbox_id)
