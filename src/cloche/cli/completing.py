@@ -94,7 +94,7 @@ _BY_NAME: dict[tuple[str, str], Complete] = {
     ("cp", "source"): _places,
     ("cp", "target"): _places,
     ("", "image"): _one_of("host"),
-    ("", "engine"): _one_of("auto", "namespace"),
+    ("", "engine"): _one_of("auto", "namespace", "vm"),
     ("", "net"): _one_of("none"),
     ("", "session_file"): _files,
     ("code", "file"): _files,

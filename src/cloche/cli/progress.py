@@ -13,16 +13,24 @@ import click
 
 #: what is over sooner needs no line
 PATIENCE_SECONDS = 1.0
+#: after which the reason is told, where one is known
+EXPLAIN_SECONDS = 3.0
 REDRAW_SECONDS = 0.2
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Say `what` this program waits for, with the seconds so far, when it takes long."""
+def waiting(what: str, why: str = "") -> Iterator[None]:
+    """Say `what` this program waits for, with the seconds so far, when it takes long, and then `why` it may."""
     began = time.monotonic()
-    with shown(lambda: f"{what} … {time.monotonic() - began:.0f} s"):
+    with shown(lambda: waited(what, time.monotonic() - began, why)):
         yield
+
+
+def waited(what: str, seconds: float, why: str = "") -> str:
+    """making a sandbox … 8 s (why)"""
+    told = f" ({why})" if why and seconds >= EXPLAIN_SECONDS else ""
+    return f"{what} … {seconds:.0f} s{told}"
 
 
 @contextmanager

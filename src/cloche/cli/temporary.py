@@ -16,6 +16,7 @@ from cloche.sdk.wire import ConnectionLostError
 
 #: marks what is temporary; its value is one per call, by which an interrupted create is found again
 LABEL = "cloche.run"
+_FIRST_MACHINE = "the first one boots, and copies /usr if nobody has: once"
 
 
 def used(options: dict[str, Any], watch: Watch, use: Callable[[Sandbox], int], *, keep: bool = False) -> int:
@@ -51,7 +52,7 @@ def _removed(options: dict[str, Any], token: str, watch: Watch, use: Callable[[S
 
 def making(options: dict[str, Any]) -> Sandbox:
     """`Sandbox.create`, with a line that says so when it takes long."""
-    with progress.waiting("making a sandbox"):
+    with progress.waiting("making a sandbox", _FIRST_MACHINE if options.get("engine") == "vm" else ""):
         return Sandbox.create(**options)
 
 

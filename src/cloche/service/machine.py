@@ -136,7 +136,7 @@ def _delegated(directory: str) -> frozenset[str]:
 
 
 def _programs() -> dict[str, str]:
-    names = ("runsc", f"qemu-system-{platform.machine()}", "docker", "podman")
+    names = ("runsc", "docker", "podman")
     found = {name: shutil.which(name) for name in names}
     return {name: path for name, path in found.items() if path}
 

@@ -122,6 +122,12 @@ def test_a_line_of_progress_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> No
     assert written[0] == "\rfar \\x1b[\x1b[K" and written[-1] == "\r\x1b[K"
 
 
+def test_what_takes_long_is_explained_after_a_while() -> None:
+    assert progress.waited("making", 2.4, "once") == "making … 2 s"
+    assert progress.waited("making", 8.2, "once") == "making … 8 s (once)"
+    assert progress.waited("making", 8.2) == "making … 8 s"
+
+
 def test_what_is_over_soon_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(progress, "wanted", lambda: True)

@@ -63,6 +63,7 @@ def test_what_is_wrong_has_one_remedy(changes: dict[str, Any], name: str, status
     "changes", [{"kvm": "forbidden"}, {"kvm": "usable"}, {"programs": {}}, {"programs": {"runsc": "/usr/bin/runsc"}}]
 )
 def test_what_no_engine_uses_yet_is_said_and_not_mended(changes: dict[str, Any]) -> None:
+    assert "qemu-system-x86_64" not in judged(**changes)  # the vm engine says it better
     for name in ("kvm", "runsc"):
         check = judged(**changes)[name]
         assert (check.status, check.remedy) == ("info", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from pathlib import Path
 
@@ -59,9 +58,10 @@ async def _accelerator(home: Path) -> Check:
     reason, verdict = kvm.usable(), kvm.known(home)
     if reason is None and verdict is not None and verdict.works:
         return Check(id="vm.accelerator", status="ok", summary="KVM: a kernel was booted with it")
-    why = reason or (verdict.reason if verdict else f"nobody has tried KVM yet: {SETUP}")
+    why = reason or (verdict.reason if verdict else "nobody has tried KVM yet")
     summary = f"emulated (TCG), ten to twenty times slower and only used when asked for by --engine vm: {why}"
-    return Check(id="vm.accelerator", status="degraded", summary=summary, remedy="a machine with working KVM")
+    remedy = SETUP if reason is None and verdict is None else "a machine with working KVM"
+    return Check(id="vm.accelerator", status="degraded", summary=summary, remedy=remedy)
 
 
 def explained(status: BoxStatus, run_dir: Path) -> BoxStatus:
@@ -84,4 +84,4 @@ def console(run_dir: Path) -> str:
 
 def last_words(run_dir: Path) -> str:
     lines = [line.strip() for line in console(run_dir).splitlines() if line.strip()]
-    return os.linesep.join(lines[-LAST_LINES:])
+    return " | ".join(lines[-LAST_LINES:])

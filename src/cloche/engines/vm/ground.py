@@ -13,6 +13,7 @@ from cloche.engines.vm import assets, bundle, kvm
 from cloche.engines.vm.machine import Accelerator
 from cloche.engines.vm.plan import Ground
 from cloche.model.errors import UnavailableError
+from cloche.model.progress import Report
 
 if TYPE_CHECKING:
     from cloche.images.hostroot import RootImage
@@ -53,6 +54,14 @@ class Grounds:
                 found = await self._make_root(image)
                 self._roots[image] = time.monotonic(), found
             return found
+
+    async def renew(self, report: Report) -> None:
+        """Look at the whole of the host's /usr, so that no sandbox waits for its image. Raises NoSpaceError and
+        EngineError."""
+        from cloche.images import hostroot
+
+        found = await hostroot.host_root(self._home, report, thorough=True)
+        self._roots["host"] = time.monotonic(), found
 
     async def _make_root(self, image: str) -> RootImage:
         from cloche.images import hostroot

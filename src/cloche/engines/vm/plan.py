@@ -76,13 +76,16 @@ def check_spec(spec: SandboxSpec) -> None:
         raise UnavailableError(f"the vm engine cannot give isolation {spec.isolation!r}")
     if spec.image != "host" and not spec.image.startswith("/"):
         raise UnavailableError(f"image {spec.image!r}: only `host` and directories exist so far",
-                               remedy="leave --image out, or give the path of a root directory")  # fmt: skip
+                               remedy="leave --image out, or give the absolute path of a root directory")  # fmt: skip
     if spec.mounts:
         raise UnavailableError(
             "a virtual machine has no way to the host's directories", remedy="cloche cp copies files in and out"
         )
     if spec.host_paths or spec.hide:
-        raise InvalidError("host_paths and hide are the namespace engine's", field="host_paths")
+        raise InvalidError(
+            "a virtual machine has a copy of the host's /usr, to which nothing is added and in which nothing is hidden",
+            field="host_paths", remedy="--engine namespace, or --image DIR with what is wanted",
+        )  # fmt: skip
 
 
 def size(limits: ResolvedLimits) -> Size:

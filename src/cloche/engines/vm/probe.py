@@ -22,7 +22,7 @@ SPEC = SandboxSpec(limits=Limits(memory_mib=128, disk_mib=16))
 
 
 async def probe(facts: Facts, home: Path, grounds: Grounds, boots: Boots, report: Report) -> Verdict:
-    """Try it unless that was done with the same QEMU and kernels, and write the verdict down. Raises nothing of its
+    """Try it unless it has worked with the same QEMU and kernels, and write the verdict down. Raises nothing of its
     own: what keeps every machine from booting, whatever its accelerator, is told by others."""
     reason = kvm.usable()
     if reason is not None:
@@ -33,7 +33,8 @@ async def probe(facts: Facts, home: Path, grounds: Grounds, boots: Boots, report
         return _told(report, Verdict(works=False, stands_on=[], reason=error.message))
     stands_on = kvm.conditions(made.key, assets.kernel_id)
     known = kvm.known(home)
-    if known is not None and known.stands_on == stands_on:
+    # what did not work may have been mended since, or was no fault of KVM's
+    if known is not None and known.works and known.stands_on == stands_on:
         return _told(report, known)
     report(Progress(step="kvm", summary="booting a kernel with KVM"))
     reason = await _boots(facts, grounds, boots)
@@ -44,7 +45,7 @@ async def probe(facts: Facts, home: Path, grounds: Grounds, boots: Boots, report
 
 def _told(report: Report, verdict: Verdict) -> Verdict:
     text = "works" if verdict.works else "does not work here, machines are emulated"
-    report(Progress(step="kvm", summary=f"KVM {text}: {verdict.reason}", done=1, total=1))
+    report(Progress(step="kvm", summary=f"KVM {text}: {verdict.reason}"))
     return verdict
 
 
