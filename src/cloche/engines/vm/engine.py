@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,12 +164,13 @@ class VmEngine(LaunchedEngine):
         await self._guests.set_clock(box)
         await self._guests.thaw(box)
 
-    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
-        run_dir = Path(box.run_dir)
-        running = Running.read(run_dir)
+    async def capture(self, box: Box, directory: str, *, resume: bool = True, lasting: bool = True) -> Manifest:
+        running, began = Running.read(Path(box.run_dir)), time.monotonic()
         async with self._standing_still(box, resume) as asked:
             await captures.take(self.facts, asked, running, Path(directory))
-        return await captures.describe(running, monitor.state_size(box.engine_state), Path(directory))
+        seconds = round(time.monotonic() - began, 4)
+        taken = captures.Taken(size=monitor.state_size(box.engine_state), stood_still_seconds=seconds)
+        return await captures.describe(running, taken, Path(directory), sums=lasting)
 
     @contextlib.asynccontextmanager
     async def _standing_still(self, box: Box, resume: bool) -> AsyncIterator[Any]:
@@ -195,8 +197,8 @@ class VmEngine(LaunchedEngine):
     async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
         make_directories(box)
         forget_last_run(Path(box.run_dir))
-        ground = await self._grounds.of(box.spec.image)
         found = captures.read_manifest(manifest)
+        ground = await self._grounds.of(box.spec.image, found.requires.root)
         captures.require_same(found.requires, ground)
         source = Path(directory)
         await captures.check_files(found, source, whole=False)
@@ -212,7 +214,7 @@ class VmEngine(LaunchedEngine):
     async def verify(self, directory: str, manifest: Manifest) -> None:
         found = captures.read_manifest(manifest)
         await captures.check_files(found, Path(directory), whole=True)
-        captures.require_same(found.requires, await self._grounds.of("host"))
+        captures.require_same(found.requires, await self._grounds.of("host", found.requires.root))
 
     async def usage(self, box: Box) -> BoxUsage:
         """What is used inside, only the guest knows; CPU time is the whole monitor's."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: the host's /usr is looked at again after so long; a machine that was made meanwhile has files of before
 ROOT_SECONDS = 600.0
+_ROOT_KEY = re.compile(r"[0-9a-f]{64}")
 _GIGAHERTZ = re.compile(r"@ (\d+\.\d+)GHz")
 
 
@@ -31,10 +32,11 @@ class Grounds:
         self._roots: dict[str, tuple[float, RootImage]] = {}
         self._looking = asyncio.Lock()
 
-    async def of(self, image: str) -> Ground:
-        """Raises UnavailableError with the remedy of what is missing."""
+    async def of(self, image: str, root_key: str | None = None) -> Ground:
+        """`root_key`: of the root filesystem that it has to be, if that is still here; what was captured on the /usr of
+        before an update goes on with that one. Raises UnavailableError with the remedy of what is missing."""
         made, found = await self.bundle(), await self.assets()
-        root = await self._root(image)
+        root = await asyncio.to_thread(kept_root, self._home, root_key) or await self._root(image)
         return Ground(
             bundle=made, kernel=str(found.kernel), kernel_id=found.kernel_id, initramfs=str(found.initramfs),
             initramfs_id=found.initramfs_id, root=str(root.path), root_key=root.key,
@@ -71,6 +73,16 @@ class Grounds:
         if not Path(image).is_dir():
             raise UnavailableError(f"image {image!r} is not a directory", remedy="--image host")
         return await hostroot.directory_root(self._home, Path(image), None)
+
+
+def kept_root(home: Path, key: str | None) -> RootImage | None:
+    """The image with this key, which comes from a manifest that anybody may have written."""
+    from cloche.images import hostroot
+
+    path = home / "images" / "erofs" / f"{key}.erofs"
+    if key is None or not _ROOT_KEY.fullmatch(key) or not path.is_file():
+        return None
+    return hostroot.RootImage(path, key, path.stat().st_size)
 
 
 def accelerator(home: Path) -> Accelerator:

@@ -192,7 +192,8 @@ _INCOMING = ["-incoming", "defer", "-global", "migration.send-configuration=off"
 
 def _board(machine: Machine, console: bool, backed: bool) -> list[str]:
     # a capture of the devices alone ends without the description that is looked for behind it
-    common = ",suppress-vmdesc=on" + (",memory-backend=mem" if backed else "")
+    # what machines have in common is not merged by the host: how long a write takes would tell one what another has
+    common = ",suppress-vmdesc=on,mem-merge=off" + (",memory-backend=mem" if backed else "")
     if machine.architecture == "aarch64":
         cpu = "max" if machine.accelerator == "tcg" else "host"
         return ["-M", f"virt{common}", "-cpu", cpu]
