@@ -144,10 +144,11 @@ class Engine(Protocol):
 
     async def resume(self, box: Box) -> None: ...
 
-    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+    async def capture(self, box: Box, directory: str, *, resume: bool = True, lasting: bool = True) -> Manifest:
         """Write the memory and the disk of a box that runs or is paused, all of one moment, into `directory`: private,
         empty, on the data directory's disk. With `resume` it then goes on as it was; without it stays as it is, to be
-        stopped. Only where `capabilities.memory_snapshot`. Raises UnavailableError, EngineError, NoSpaceError; then
+        stopped. `lasting`: it is to be kept, and `verify` must find whatever happens to it; else it is for use at once.
+        Only where `capabilities.memory_snapshot`. Raises UnavailableError, EngineError, NoSpaceError; then
         the box goes on, and what is in `directory` is worth nothing."""
 
     async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
@@ -184,7 +185,7 @@ class WithoutCaptures:
 
     name: str
 
-    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+    async def capture(self, box: Box, directory: str, *, resume: bool = True, lasting: bool = True) -> Manifest:
         raise self._no_captures()
 
     async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:

@@ -116,7 +116,9 @@ async def require_able(core: Core, record: SandboxRecord, ability: Ability) -> N
         )
 
 
-async def take(core: Core, record: SandboxRecord, place: Place, name: str, operation: str) -> Manifest:
+async def take(
+    core: Core, record: SandboxRecord, place: Place, name: str, operation: str, *, lasting: bool
+) -> Manifest:
     """Capture a sandbox that goes on as it was. The caller holds its lock. Raises UnavailableError, EngineError,
     NoSpaceError, SandboxDeadError; what is in the directory is then worth nothing."""
     sandbox_id, state = record.sandbox.id, record.sandbox.state
@@ -127,7 +129,8 @@ async def take(core: Core, record: SandboxRecord, place: Place, name: str, opera
         await core.reached(f"{operation}.marked")
         directory = await core.captures.make(place, name)
         await core.reached(f"{operation}.directory_made")
-        manifest = await to_the_end(core.boxes.engine(record).capture(core.boxes.box(record), directory))
+        capturing = core.boxes.engine(record).capture(core.boxes.box(record), directory, lasting=lasting)
+        manifest = await to_the_end(capturing)
         await core.reached(f"{operation}.captured")
         return manifest
     finally:

@@ -109,7 +109,7 @@ class Forking:
             if record is None:
                 raise NotFoundError(f"there is no sandbox {ref!r} any more")
             require("fork", record.sandbox.state, ref)
-            manifest = await captures.take(core, record, "captures", name, "fork")
+            manifest = await captures.take(core, record, "captures", name, "fork", lasting=False)
         return Capture(directory=str(core.captures.path("captures", name)), manifest=manifest)
 
     async def _children(

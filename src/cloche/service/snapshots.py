@@ -142,7 +142,7 @@ class SnapshotService:
             if record is None:
                 raise NotFoundError(f"there is no sandbox {ref!r} any more")
             require("snapshot", record.sandbox.state, ref)
-            return await captures.take(core, record, "snapshots", name, "snapshot")
+            return await captures.take(core, record, "snapshots", name, "snapshot", lasting=True)
 
     async def _by_prefix(self, ref: str, project_id: str) -> Snapshot:
         found = (await self.all(project_id=project_id)).snapshots if len(ref) >= 3 + MIN_PREFIX else []

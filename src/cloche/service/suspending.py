@@ -40,7 +40,7 @@ async def _capture(core: Core, record: SandboxRecord) -> Manifest:
     sandbox_id = record.sandbox.id
     directory = await core.captures.make("suspended", sandbox_id)
     await core.reached("suspend.directory_made")
-    manifest = await core.boxes.engine(record).capture(core.boxes.box(record), directory, resume=False)
+    manifest = await core.boxes.engine(record).capture(core.boxes.box(record), directory, resume=False, lasting=False)
     await core.captures.keep("suspended", sandbox_id)
     await core.reached("suspend.captured")
     return manifest

@@ -133,7 +133,7 @@ class FakeEngine(WithoutSetup):
         self._fail("resume")
         self._alive(box).freeze(False)
 
-    async def capture(self, box: Box, directory: str, *, resume: bool = True) -> Manifest:
+    async def capture(self, box: Box, directory: str, *, resume: bool = True, lasting: bool = True) -> Manifest:
         self._fail("capture")
         found = self._alive(box)
         was_running = found.status().status == "running"

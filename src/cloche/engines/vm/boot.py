@@ -122,5 +122,6 @@ class Boots:
         await self._guests.freeze(box)
         async with monitor.stopped(Path(box.run_dir)) as stopped:
             await captures.take(self._facts, stopped, running, directory)
-        found = await captures.describe(running, monitor.state_size(box.engine_state), directory)
+        taken = captures.Taken(size=monitor.state_size(box.engine_state))
+        found = await captures.describe(running, taken, directory)
         return captures.read_manifest(found)

@@ -28,10 +28,11 @@ WORDS = {"qemu": "QEMU", "kernel": "kernel", "root": "root filesystem", "acceler
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
-    """`sha256` is of what the file holds with the places where it holds it: holes cost nothing to check."""
+    """`sha256` is of what the file holds with the places where it holds it: holes cost nothing to check. Without it
+    only the size is known."""
 
     bytes: int
-    sha256: str
+    sha256: str = ""
 
 
 class Requires(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +45,19 @@ class Requires(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what a machine, and how long it stood still for that."""
+
+    size: Size
+    stood_still_seconds: float = 0.0
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     version: int = VERSION
     size_bytes: int
     files: dict[str, Sum]
     requires: Requires
-    size: Size
+    taken: Taken
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,16 +102,17 @@ async def take(facts: Facts, stopped: Qmp, running: Running, directory: Path) ->
     )
 
 
-async def describe(running: Running, size: Size, directory: Path) -> dict[str, Any]:
+async def describe(running: Running, taken: Taken, directory: Path, *, sums: bool = True) -> dict[str, Any]:
     """The manifest, made when the machine goes on already: checksums take longer than the capture."""
+    look = summed if sums else _sized
     unknown = FILES if running.memory is None else (PAGES, DEVICES, DISK)
-    sums = {name: await asyncio.to_thread(summed, directory / name) for name in unknown}
+    found = {name: await asyncio.to_thread(look, directory / name) for name in unknown}
     if running.memory is not None:
-        sums[MEMORY] = running.memory
+        found[MEMORY] = running.memory
     held = sum(os.stat(directory / name).st_blocks * 512 for name in (PAGES, DEVICES, DISK))
-    manifest = Manifest(size_bytes=held, files=sums, requires=running.requires, size=size)
-    found: dict[str, Any] = msgspec.to_builtins(manifest)
-    return found
+    manifest = Manifest(size_bytes=held, files=found, requires=running.requires, taken=taken)
+    written: dict[str, Any] = msgspec.to_builtins(manifest)
+    return written
 
 
 def read_manifest(manifest: dict[str, Any]) -> Manifest:
@@ -140,9 +149,13 @@ def _is_as(path: Path, expected: Sum, whole: bool) -> bool:
     try:
         if os.lstat(path).st_size != expected.bytes:
             return False
-        return not whole or summed(path) == expected
+        return not whole or not expected.sha256 or summed(path) == expected
     except OSError:
         return False
+
+
+def _sized(path: Path) -> Sum:
+    return Sum(bytes=os.lstat(path).st_size)
 
 
 def summed(path: Path) -> Sum:

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.engines.vm import captures
 from cloche.engines.vm.bundle import Bundle
-from cloche.engines.vm.captures import Manifest, Requires, Sum
+from cloche.engines.vm.captures import Manifest, Sum
 from cloche.engines.vm.plan import Ground, Size
 from cloche.model.errors import EngineError, UnavailableError
 
@@ -21,7 +21,7 @@ GROUND = Ground(
     initramfs_id="i", root="/r", root_key="r", accelerator="tcg", cpu="c",
 )  # fmt: skip
 HERE = captures.requirements(GROUND)
-SIZE = Size(ram_mib=128, vcpus=1, disk_mib=64)
+TAKEN = captures.Taken(size=Size(ram_mib=128, vcpus=1, disk_mib=64))
 MIB = 1 << 20
 
 
@@ -45,6 +45,7 @@ def test_zeros_and_holes_are_the_same(tmp_path: Path) -> None:
     assert captures.summed(holes) == captures.summed(zeros)
 
 
+@settings(deadline=None, max_examples=40)
 @given(place=st.integers(0, 2 * MIB - 1), bit=st.integers(0, 7))
 def test_every_bit_counts(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     directory = tmp_path_factory.mktemp("sum")
@@ -73,7 +74,7 @@ def test_whatever_differs_is_named(field: str) -> None:
 
 def manifest(directory: Path) -> Manifest:
     files = {name: captures.summed(sparse(directory / name, MIB, {0: name.encode()})) for name in captures.FILES}
-    return Manifest(size_bytes=1, files=files, requires=HERE, size=SIZE)
+    return Manifest(size_bytes=1, files=files, requires=HERE, taken=TAKEN)
 
 
 async def test_a_whole_capture_passes(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ async def test_what_is_damaged_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{}, {"files": 3}, {"files": {"pages": {}}}, {"size": None}, {"requires": {"qemu": 1}}]
+    "damage", [{}, {"files": 3}, {"files": {"pages": {}}}, {"taken": None}, {"requires": {"qemu": 1}}]
 )
 def test_a_manifest_that_is_none(damage: dict[str, Any]) -> None:
     with pytest.raises(EngineError):
@@ -102,6 +103,6 @@ def test_a_manifest_that_is_none(damage: dict[str, Any]) -> None:
 
 
 def test_a_manifest_of_another_version() -> None:
-    made = Manifest(version=99, size_bytes=0, files={"pages": Sum(bytes=0, sha256="")}, requires=HERE, size=SIZE)
+    made = Manifest(version=99, size_bytes=0, files={"pages": Sum(bytes=0, sha256="")}, requires=HERE, taken=TAKEN)
     with pytest.raises(UnavailableError):
         captures.read_manifest(msgspec.to_builtins(made))
