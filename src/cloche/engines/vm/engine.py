@@ -104,6 +104,8 @@ class VmEngine(LaunchedEngine):
     async def _waiting_on(self, box: Box, ground: Ground, seat: Seat, memory: Path, disk: Path) -> None:
         """A QEMU that waits for its state, on copies that cost nothing or little."""
         os.link(memory, str(seat.memory))
+        # QEMU opens it by name, with an id that nobody has; a capture that came from elsewhere is its receiver's alone
+        os.chmod(str(seat.memory), 0o444)
         Path(seat.disk).unlink(missing_ok=True)
         await asyncio.to_thread(disks.copy_disk, disk, Path(seat.disk))
         await self._launch(box, ground, seat)
