@@ -11,7 +11,7 @@ import msgspec
 from cloche.engines.base import BoxStatus, Check
 from cloche.engines.launched import supervisor
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import assets, bundle, kvm
+from cloche.engines.vm import assets, bundle, disks, kvm
 from cloche.model.errors import ClocheError
 
 SETUP = "cloche setup vm"
@@ -22,7 +22,7 @@ LAST_LINES = 12
 
 async def run(facts: Facts, home: Path) -> list[Check]:
     """Never raises, and boots nothing."""
-    return [await _qemu(home), await asyncio.to_thread(_kernel, facts, home), await _accelerator(home)]
+    return [await _qemu(home), await asyncio.to_thread(_kernel, facts, home), *_formatting(), await _accelerator(home)]
 
 
 def can_clone(home: Path) -> bool:
@@ -52,6 +52,15 @@ def _kernel(facts: Facts, home: Path) -> Check:
         remedy = getattr(error, "remedy", None) or SETUP
         return Check(id="vm.kernel", status="missing", summary=str(error), remedy=remedy, required=True)
     return Check(id="vm.kernel", status="ok", summary=f"Linux {found.release}", required=True)
+
+
+def _formatting() -> list[Check]:
+    """Nearly every system has it, so only its absence is told."""
+    try:
+        disks.mke2fs()
+    except ClocheError as error:
+        return [Check(id="vm.disk", status="missing", summary=error.message, remedy=error.remedy, required=True)]
+    return []
 
 
 async def _accelerator(home: Path) -> Check:

@@ -79,7 +79,8 @@ def check_spec(spec: SandboxSpec) -> None:
                                remedy="leave --image out, or give the absolute path of a root directory")  # fmt: skip
     if spec.mounts:
         raise UnavailableError(
-            "a virtual machine has no way to the host's directories", remedy="cloche cp copies files in and out"
+            "a virtual machine has no way to the host's directories",
+            remedy="cloche cp copies files in and out; or --engine namespace",
         )
     if spec.host_paths or spec.hide:
         raise InvalidError(
