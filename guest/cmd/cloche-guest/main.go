@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cloche/guest/internal/machine"
-	"cloche/guest/internal/mux"
 	"cloche/guest/internal/output"
 	"cloche/guest/internal/procs"
 	"cloche/guest/internal/reaper"
@@ -161,7 +160,7 @@ func (set *settings) boot(words vmboot.Words) (net.Listener, error) {
 	if words.Ring > 0 {
 		set.ringBytes = max(words.Ring, leastRing)
 	}
-	return mux.Listen(booted.Port), nil
+	return booted.Port, nil
 }
 
 func listen(set settings) (net.Listener, error) {

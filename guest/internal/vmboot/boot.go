@@ -4,6 +4,7 @@ package vmboot
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 
@@ -14,7 +15,7 @@ import (
 type Booted struct {
 	Words   Words
 	Machine *machine.Machine
-	Port    *os.File // the byte pipe to the host
+	Port    net.Listener // where the host comes to
 }
 
 // Wanted tells whether this program is the first of a virtual machine that was made for it.
@@ -41,7 +42,7 @@ func Boot(words Words) (*Booted, error) {
 		do   func() error
 	}{
 		{"devices", func() error { return mountAll(early) }},
-		{"modules", func() error { return loadModules("/modules") }},
+		{"modules", func() error { return loadModules("/modules", words.Vsock != 0) }},
 		{"console", openConsole},
 		{"root", func() (err error) { booted.Machine.Disk, err = mountRoot(); return err }},
 		{"initramfs", dropInitramfs},
@@ -53,7 +54,7 @@ func Boot(words Words) (*Booted, error) {
 		{"loopback", loopbackUp},
 		{"limits", raiseLimits},
 		{"cgroup", func() (err error) { booted.Machine.Group, err = machine.MakeGroup(words.Limits); return err }},
-		{"port", func() (err error) { booted.Port, err = openPort(); return err }},
+		{"port", func() (err error) { booted.Port, err = listen(words.Vsock); return err }},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {

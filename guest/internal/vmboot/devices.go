@@ -2,12 +2,16 @@ package vmboot
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"cloche/guest/internal/mux"
+	"cloche/guest/internal/vsock"
 )
 
 const (
@@ -18,8 +22,19 @@ const (
 )
 
 // loadModules loads what the file `order` names, a name a line. A driver has made its disks when its module is loaded.
-func loadModules(dir string) error {
-	order, err := os.ReadFile(filepath.Join(dir, "order"))
+// Those of a vsock are named by a file of their own, which a kernel need not have that has them built in.
+func loadModules(dir string, vsock bool) error {
+	if err := loadOrder(dir, "order"); err != nil || !vsock {
+		return err
+	}
+	if err := loadOrder(dir, "vsock"); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+func loadOrder(dir, file string) error {
+	order, err := os.ReadFile(filepath.Join(dir, file))
 	if err != nil {
 		return err
 	}
@@ -85,6 +100,18 @@ func openConsole() error {
 		}
 	}
 	return nil
+}
+
+// listen is where the host reaches this machine: a vsock port where it has said one, else the serial port.
+func listen(vsockPort uint32) (net.Listener, error) {
+	if vsockPort != 0 {
+		return vsock.Listen(vsockPort)
+	}
+	port, err := openPort()
+	if err != nil {
+		return nil, err
+	}
+	return mux.Listen(port), nil
 }
 
 // openPort waits for the port: the kernel makes it when the host has answered its driver.

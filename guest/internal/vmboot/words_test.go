@@ -13,6 +13,9 @@ func TestWordsOfTheKernelsCommandLine(t *testing.T) {
 	if err != nil || words != want {
 		t.Errorf("%+v %v", words, err)
 	}
+	if words, err := parseWords("cloche.boot=1 cloche.vsock=1024"); err != nil || words != (Words{Boot: true, Vsock: 1024}) {
+		t.Errorf("%+v %v", words, err)
+	}
 	if words, err := parseWords("quiet notcloche.boot=1 cloche.boot=0"); err != nil || words != (Words{}) {
 		t.Errorf("%+v %v", words, err)
 	}
@@ -20,7 +23,7 @@ func TestWordsOfTheKernelsCommandLine(t *testing.T) {
 
 func TestWordsThatMeanNothingAreRefused(t *testing.T) {
 	for _, line := range []string{"cloche.mem=", "cloche.mem=-1", "cloche.mem=99999999999", "cloche.pids=x", "cloche.cpus=NaN",
-		"cloche.cpus=1e9", "cloche.ring=-1", "cloche.ring=2147483648", "cloche.other=1", "cloche.mem=9223372036854775808"} {
+		"cloche.cpus=1e9", "cloche.ring=-1", "cloche.ring=2147483648", "cloche.other=1", "cloche.vsock=", "cloche.vsock=0", "cloche.vsock=-1", "cloche.vsock=4294967295", "cloche.vsock=4294967296", "cloche.mem=9223372036854775808"} {
 		if words, err := parseWords("quiet " + line); err == nil {
 			t.Errorf("%s is %+v", line, words)
 		}

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from cloche.engines.vm.modules import VSOCK
+
 #: a newc archive is padded so far by everybody who writes one
 BLOCK_BYTES = 512
 DIRECTORIES = ("dev", "disk", "lower", "modules", "proc", "root", "sys")
@@ -25,7 +27,8 @@ class Entry(NamedTuple):
 def build(guest: bytes, modules: Sequence[tuple[str, bytes]]) -> bytes:
     """A cpio archive, uncompressed: the kernel of a VM unpacks it faster than anything that is smaller.
 
-    `modules`: (name, content), in the order in which they load."""
+    `modules`: (name, content), in the order in which they load. Those of the vsock have a list of their own, which the
+    guest uses when it is told to."""
     return archive(sorted(_entries(guest, modules)))
 
 
@@ -46,8 +49,14 @@ def _entries(guest: bytes, modules: Sequence[tuple[str, bytes]]) -> Iterator[Ent
     yield from (Entry(name, mode, b"", (major, minor)) for name, (mode, major, minor) in DEVICES.items())
     yield Entry("init", 0o100755, guest)
     yield from (Entry(f"modules/{name}.ko", 0o100644, content) for name, content in modules)
-    order = "".join(f"{name}.ko\n" for name, _ in modules)
-    yield Entry("modules/order", 0o100644, order.encode("ascii"))
+    names = [name for name, _ in modules]
+    yield _order("order", [name for name in names if name not in VSOCK])
+    if vsock := [name for name in names if name in VSOCK]:
+        yield _order("vsock", vsock)
+
+
+def _order(file: str, names: Sequence[str]) -> Entry:
+    return Entry(f"modules/{file}", 0o100644, "".join(f"{name}.ko\n" for name in names).encode("ascii"))
 
 
 def _header(entry: Entry, inode: int) -> bytes:

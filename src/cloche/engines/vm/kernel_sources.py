@@ -91,7 +91,7 @@ def _read_directory(directory: Path) -> tuple[Collection[str], dict[str, bytes]]
     listing = _read_file(str(directory / "modules.builtin"), 1 << 20).decode("utf-8", "replace")
     built = modules.built_in(listing)
     found: dict[str, bytes] = {}
-    wanted = [name for name in modules.WANTED if name not in built]
+    wanted = [name for name in (*modules.WANTED, *modules.VSOCK) if name not in built]
     while wanted and len(found) < modules.MAX_MODULES:
         name = wanted.pop()
         if name in paths and name not in found:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from cloche.engines.vm import elf
 from cloche.engines.vm.damaged import DamagedError
@@ -14,8 +14,11 @@ from cloche.engines.vm.decompress import inflate, is_compressed
 
 #: the channel, the disks, and what the root is made of; each may be built into the kernel instead
 WANTED = ("virtio_mmio", "virtio_console", "virtio_blk", "overlay", "erofs", "ext4")
+#: the way to a guest whose VMM has a vsock in the place of the channel; it loads them when it is told to use that. A kernel
+#: without them boots in every other VMM
+VSOCK = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
 #: what those needed in kernels that were looked at, so that one reading of a package is enough
-USUAL = frozenset({*WANTED, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs", "lz4_decompress",
+USUAL = frozenset({*WANTED, *VSOCK, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs", "lz4_decompress",
                    "mbcache", "jbd2", "crc16"})  # fmt: skip
 MAX_MODULE_BYTES = 64 << 20
 MAX_MODULES = 64
@@ -71,7 +74,17 @@ def in_order(modules: Mapping[str, bytes], built: Collection[str], wanted: Colle
         _place(name, (modules, built), order, missing, ())
     if missing:
         raise MissingModulesError(missing)
-    return order
+    return [*order, *_optional(modules, built, order)]
+
+
+def _optional(modules: Mapping[str, bytes], built: Collection[str], known: Sequence[str]) -> list[str]:
+    """Of VSOCK, what is to be loaded behind those that are known. None of it, when it needs more than itself: whatever
+    else were loaded with it would cost all those who do not use it."""
+    order, missing = list(known), set[str]()
+    for name in VSOCK:
+        _place(name, (modules, built), order, missing, ())
+    found = order[len(known) :]
+    return found if not missing and set(found) <= set(VSOCK) else []
 
 
 def _place(

@@ -43,6 +43,13 @@ def test_it_holds_what_the_guest_needs() -> None:
     assert directories == {"dev", "proc", "sys", "lower", "disk", "root", "modules"}
 
 
+def test_modules_of_a_vsock_are_in_a_list_of_their_own() -> None:
+    found = parse(initramfs.build(b"guest", [*MODULES, ("vsock", b"four")]))
+    assert found["modules/order"][1] == b"virtio.ko\nerofs.ko\n" and found["modules/vsock"][1] == b"vsock.ko\n"
+    assert found["modules/vsock.ko"][1] == b"four"
+    assert "modules/vsock" not in parse(initramfs.build(b"guest", MODULES))
+
+
 def test_the_same_input_gives_the_same_bytes() -> None:
     archive = initramfs.build(b"guest", MODULES)
     assert hashlib.sha256(archive).hexdigest() == "c8b4a25638062c3df0bd5e329f1d552ffe4b6b8fb2a0ff918adba0fa3d10e36b"

@@ -31,6 +31,25 @@ def test_what_is_missing_is_named() -> None:
     assert caught.value.names == {"ext4", "libcrc32c", "overlay"}
 
 
+VSOCK = {
+    "vsock": "",
+    "vmw_vsock_virtio_transport_common": "vsock",
+    "vmw_vsock_virtio_transport": "virtio,virtio_ring,vsock,vmw_vsock_virtio_transport_common",
+}
+
+
+def test_a_vsock_comes_last_and_need_not_be_there() -> None:
+    having = {**KNOWN, **{name: module(name, needs) for name, needs in VSOCK.items()}}
+    assert modules.in_order(having, {"ext4"}) == [*ORDER, *modules.VSOCK]
+    assert modules.in_order(having, {"ext4", "vsock"}) == [*ORDER, *modules.VSOCK[1:]]
+    assert modules.in_order(having, {"ext4", *modules.VSOCK}) == ORDER
+    for name in modules.VSOCK:
+        less = {known: content for known, content in having.items() if known != name}
+        assert modules.in_order(less, {"ext4"}) == ORDER
+    more = {**having, "vsock": module("vsock", "diag"), "diag": module("diag", "")}
+    assert modules.in_order(more, {"ext4"}) == ORDER
+
+
 def test_a_circle_and_a_name_that_is_none_are_refused() -> None:
     for needs in ("erofs", "../../x", "a\x1bb", "x" * 100):
         with pytest.raises(DamagedError):
