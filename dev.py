@@ -116,7 +116,8 @@ def format_sources(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Measure on this machine; --json for the figures (benchmarks/README.md)."""
     install()
-    return venv_run("-m", "benchmarks.run", *arguments)
+    which = "benchmarks.vm" if "--vm" in arguments else "benchmarks.run"
+    return venv_run("-m", which, *(each for each in arguments if each != "--vm"))
 
 
 def build(arguments: list[str]) -> int:

@@ -78,7 +78,7 @@ def _print_tables(machine: dict[str, str | int | float], contestants: list[Conte
     for group, found in itertools.groupby(figures, key=lambda one: one.group):
         print(f"\n{group}")
         for figure in found:
-            print(_figure_line(figure))
+            print(figure_line(figure))
 
 
 def _line(row: dict[str, object]) -> str:
@@ -89,7 +89,7 @@ def _line(row: dict[str, object]) -> str:
     return f"{name:44}{row['median_ms']:9.2f}{row['p95_ms']:9.2f}{row['min_ms']:9.2f}{row['n']:5}{goal}"
 
 
-def _figure_line(figure: Figure) -> str:
+def figure_line(figure: Figure) -> str:
     goal = ""
     if figure.goal is not None:
         goal = f"  (goal {'≥' if figure.more_is_better else '≤'} {figure.goal:g}: {'met' if figure.met else 'missed'})"

@@ -117,6 +117,7 @@ _GUEST_IS_ALONE = (
     "audit=0",
     "apparmor=0",
     "nowatchdog",
+    "init_on_alloc=0",
 )
 
 

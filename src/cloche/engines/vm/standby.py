@@ -30,8 +30,6 @@ QUIET_SECONDS = 120.0
 #: the machine that was just made comes first
 REFILL_SECONDS = 0.05
 KEPT_STATE = ("version", "ids", "size")
-#: what every sandbox does sooner or later
-WARMED = (["true"], ["true"])
 
 
 class Standbys:
@@ -128,7 +126,7 @@ class Standbys:
         await monitor.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
         await monitor.load(self._facts, seat, template.path(captures.DEVICES), None)
         await self._guests.wake(box, forked=False)
-        await self._guests.warm(box, WARMED)
+        await self._guests.rehearse(box)
 
     async def close(self) -> None:
         """End those that wait, and those that are being started when they have been."""

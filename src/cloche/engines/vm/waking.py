@@ -21,6 +21,7 @@ from cloche.model.process import ProcessSpec
 ANSWER_SECONDS = 60.0
 ENTROPY_BYTES = 64
 WARM_SECONDS = 20.0
+REHEARSALS = 3
 HOSTNAME_MAX = 63
 
 
@@ -78,6 +79,24 @@ class Guests:
                 process = await guest.start_process(ProcessSpec(argv=list(argv)))
                 await guest.wait_process(process.id, WARM_SECONDS)
                 await guest.forget_process(process.id)
+
+    async def rehearse(self, box: Box) -> None:
+        """What will be asked first of a machine that waits: afterwards all of that has been translated."""
+        guest, limits = self.guest(box), box.spec.limits.resolved()
+        for _ in range(REHEARSALS):
+            await guest.health()
+            await guest.configure_session(
+                box.sandbox_id, user=box.spec.user, open_files=limits.open_files, pids=limits.pids
+            )
+            await self._rehearse_command(guest)
+            await self.wake(box, forked=False)
+
+    async def _rehearse_command(self, guest: Guest) -> None:
+        async with guest.follow_process(ProcessSpec(argv=["true"])) as frames:
+            async for _ in frames:
+                pass
+        for process in await guest.list_processes():
+            await guest.forget_process(process.id)
 
     async def freeze(self, box: Box) -> None:
         await self.guest(box).freeze()
