@@ -17,7 +17,7 @@ func fillRoot(doc *initDoc, root string, trees []int) error {
 	}
 	defer syscall.Close(rootFD)
 	for i, bind := range plan.Binds {
-		if trees[i] < 0 {
+		if trees[i] < 0 || bind.KVM {
 			continue
 		}
 		err := attach(rootFD, trees[i], &bind)
@@ -29,7 +29,7 @@ func fillRoot(doc *initDoc, root string, trees []int) error {
 	if err := mountProc(plan, root); err != nil {
 		return err
 	}
-	if err := mountDev(doc, root); err != nil {
+	if err := mountDev(doc, root, trees); err != nil {
 		return err
 	}
 	for _, hidden := range plan.Hide {
@@ -131,7 +131,7 @@ func coverFile(place int) error {
 	return sys.MoveMount(tree, place)
 }
 
-func mountDev(doc *initDoc, root string) error {
+func mountDev(doc *initDoc, root string, trees []int) error {
 	dev := root + "/dev"
 	options := "size=" + strconv.Itoa(devKiB) + "k,mode=755"
 	if err := syscall.Mount("tmpfs", dev, "tmpfs", syscall.MS_NOSUID|syscall.MS_NOEXEC, options); err != nil {
@@ -145,6 +145,14 @@ func mountDev(doc *initDoc, root string) error {
 	for _, name := range doc.plan.Devices {
 		if err := bindDevice(devFD, name); err != nil {
 			return stage("/dev/"+name, err)
+		}
+	}
+	for i, bind := range doc.plan.Binds {
+		if !bind.KVM {
+			continue
+		}
+		if err := attachKVM(devFD, trees[i]); err != nil {
+			return stage("/dev/kvm", err)
 		}
 	}
 	if err := devLinks(dev); err != nil {
@@ -166,6 +174,22 @@ func bindDevice(devFD int, name string) error {
 	if err != nil {
 		return err
 	}
+	return attachDevice(devFD, tree, name)
+}
+
+// attachKVM: the node may lie anywhere, and it is this one device or none.
+func attachKVM(devFD, tree int) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(tree, &st); err != nil {
+		return err
+	}
+	if !isKVM(&st) {
+		return syscall.ENODEV
+	}
+	return attachDevice(devFD, tree, "kvm")
+}
+
+func attachDevice(devFD, tree int, name string) error {
 	if err := makeMountPoint(devFD, name, false); err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func imageOf(doc *initDoc) (image, error) {
 		return image{}, err
 	}
 	if program := doc.plan.Program; program != nil {
-		return image{program.Argv[0], program.Argv, program.environment(), seccomp.VMM()}, program.place(doc.given)
+		return image{program.Argv[0], program.Argv, program.environment(), program.filter()}, program.place(doc.given)
 	}
 	env, err := passDescriptors(doc)
 	return image{guestInside, []string{"cloche-guest"}, env, seccomp.Program(doc.plan.IDs.Shared())}, err

@@ -198,7 +198,7 @@ func prepareTargets(plan *Plan, lower string, trees []int) error {
 	}
 	defer syscall.Close(lowerFD)
 	for i, bind := range plan.Binds {
-		if trees[i] < 0 {
+		if trees[i] < 0 || bind.KVM {
 			continue
 		}
 		directory, err := isDirectory(trees[i])

@@ -100,6 +100,7 @@ type Bind struct {
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read_only"`
 	Optional bool   `json:"optional"`
+	KVM      bool   `json:"kvm"` // it is a node of /dev/kvm that the box's ids may open, for a program that opens it by name
 }
 
 // StageError names the step that failed, for the caller's message.

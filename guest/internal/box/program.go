@@ -3,6 +3,8 @@ package box
 import (
 	"strings"
 	"syscall"
+
+	"cloche/guest/internal/seccomp"
 )
 
 const (
@@ -21,6 +23,7 @@ type Program struct {
 	Files     []ProgramFile     `json:"files"`
 	Listen    []ProgramSocket   `json:"listen"`
 	ConsoleFD int               `json:"console_fd"` // 0: only the standard two
+	Sockets   bool              `json:"sockets"`    // it makes unix sockets of its own, where it may write
 }
 
 // ProgramFile is a regular file, opened with the supervisor's rights. Device: it is /dev/kvm, which the box's ids may not
@@ -76,6 +79,13 @@ func (p *Program) check() error {
 		names[socket.Name] = true
 	}
 	return nil
+}
+
+func (p *Program) filter() []seccomp.Instruction {
+	if p.Sockets {
+		return seccomp.SocketVMM()
+	}
+	return seccomp.VMM()
 }
 
 func (p *Program) environment() (env []string) {
@@ -164,7 +174,11 @@ func (f *ProgramFile) open() (int, error) {
 
 func (f *ProgramFile) expected(st *syscall.Stat_t) bool {
 	if f.Device {
-		return st.Mode&syscall.S_IFMT == syscall.S_IFCHR && st.Rdev == kvmMajor<<8|kvmMinor
+		return isKVM(st)
 	}
 	return st.Mode&syscall.S_IFMT == syscall.S_IFREG
+}
+
+func isKVM(st *syscall.Stat_t) bool {
+	return st.Mode&syscall.S_IFMT == syscall.S_IFCHR && st.Rdev == kvmMajor<<8|kvmMinor
 }

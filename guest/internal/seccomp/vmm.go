@@ -55,14 +55,26 @@ var vmmIoctls = []uint32{0x5401 /* TCGETS */, 0x5413 /* TIOCGWINSZ */, 0x541b /*
 var vmmPrctls = []uint32{prSetSeccomp, prSetName, prGetName, prGetDumpable, prSetDumpable, prCapbsetRead, prSetTimerSlak,
 	prGetNNP, prSetNNP, prMceKill, prSetVMA}
 
+// socketCalls is what a monitor needs beside that which makes its own unix sockets (Firecracker): for its API, its
+// machine's vsock, and a connection that the machine begins. Its C library signals a thread by tkill, to itself and its
+// own as everything in its pid namespace is.
+var socketCalls = []string{"socket", "bind", "connect", "tkill"}
+
 // VMM is the filter for a virtual machine monitor, much narrower than the one for what people run.
 func VMM() []Instruction {
-	return assemble(vmmTable(), vmmSpecials())
+	return assemble(vmmTable(vmmCalls), vmmSpecials())
 }
 
-func vmmTable() map[string]uint32 {
+// SocketVMM is the same for a monitor that makes unix sockets, and none of another family.
+func SocketVMM() []Instruction {
+	specials := vmmSpecials()
+	specials["socket"] = oneOf(0, []uint32{afUnix}, syscall.EAFNOSUPPORT)
+	return assemble(vmmTable(append(socketCalls, vmmCalls...)), specials)
+}
+
+func vmmTable(names []string) map[string]uint32 {
 	table := map[string]uint32{}
-	for _, name := range vmmCalls {
+	for _, name := range names {
 		if number, here := allowed[name]; here {
 			table[name] = number
 		}

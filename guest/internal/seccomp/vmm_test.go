@@ -7,12 +7,12 @@ import (
 
 func TestAMonitorMayOnlyWhatGuestsMayToo(t *testing.T) {
 	for _, name := range vmmCalls {
-		if number, here := allowed[name]; here && vmmTable()[name] != number {
+		if number, here := allowed[name]; here && vmmTable(vmmCalls)[name] != number {
 			t.Errorf("%s", name)
 		}
 	}
 	for name := range vmmSpecials() {
-		if _, here := vmmTable()[name]; !here {
+		if _, here := vmmTable(vmmCalls)[name]; !here {
 			t.Errorf("%s has rules and is not in the list", name)
 		}
 	}
@@ -71,5 +71,33 @@ func TestArgumentsOfAMonitor(t *testing.T) {
 func TestForeignArchitecturesAreRefusedForAMonitor(t *testing.T) {
 	if got := evaluate(t, VMM(), 0x40000003, 1); got != errno(syscall.ENOSYS) {
 		t.Errorf("i386: %#x", got)
+	}
+}
+
+func TestAMonitorWithSockets(t *testing.T) {
+	perm, allow := errno(syscall.EPERM), uint32(retAllow)
+	program := SocketVMM()
+	for _, c := range []struct {
+		name string
+		args []uint64
+		want uint32
+	}{
+		{"socket", []uint64{syscall.AF_UNIX, syscall.SOCK_STREAM}, allow},
+		{"socket", []uint64{syscall.AF_INET, syscall.SOCK_STREAM}, errno(syscall.EAFNOSUPPORT)},
+		{"socket", []uint64{syscall.AF_NETLINK, syscall.SOCK_RAW}, errno(syscall.EAFNOSUPPORT)},
+		{"socket", []uint64{40, syscall.SOCK_STREAM}, errno(syscall.EAFNOSUPPORT)},
+		{"bind", nil, allow},
+		{"connect", nil, allow},
+		{"tkill", nil, allow},
+		{"clone", []uint64{uint64(syscall.SIGCHLD)}, perm},
+		{"kill", nil, perm},
+		{"unlinkat", nil, perm},
+		{"fchmodat", nil, perm},
+		{"renameat", nil, perm},
+		{"memfd_create", nil, perm},
+	} {
+		if got := evaluate(t, program, nativeArch(), allowed[c.name], c.args...); got != c.want {
+			t.Errorf("%s%v: got %#x, want %#x", c.name, c.args, got, c.want)
+		}
 	}
 }
