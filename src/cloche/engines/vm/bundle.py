@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from cloche.model.errors import EngineError, UnavailableError
+from cloche.model.errors import ClocheError, EngineError, NoSpaceError, UnavailableError
 
 PROGRAM = "qemu-system-x86_64"
 #: where the bundle is seen from inside
@@ -181,7 +182,13 @@ def _copy_all(files: dict[str, Path], target: Path) -> None:
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
         if not target.exists():
-            raise EngineError(f"QEMU cannot be copied to {target}: {error}", stage="bundle QEMU") from error
+            raise _not_copied(target, error) from error
+
+
+def _not_copied(target: Path, error: OSError) -> ClocheError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError("no room for a copy of QEMU", remedy=f"df -h {target.parent}")
+    return EngineError(f"QEMU cannot be copied to {target}: {error.strerror or error}", stage="bundle QEMU")
 
 
 def _write(path: Path, content: bytes) -> None:

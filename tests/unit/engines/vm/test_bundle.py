@@ -1,5 +1,6 @@
 """What QEMU loads, read from what programs print."""
 
+import errno
 import os
 import shutil
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloche.engines.vm import bundle
-from cloche.model.errors import ClocheError, EngineError, UnavailableError
+from cloche.model.errors import ClocheError, EngineError, NoSpaceError, UnavailableError
 
 LDD = """\
 \tlinux-vdso.so.1 (0x00007f59905fc000)
@@ -99,6 +100,17 @@ def test_two_at_once_do_not_take_each_others_files_away(tmp_path: Path, monkeypa
             done.result()
     assert [each.name for each in target.parent.iterdir()] == ["key"]
     assert all((target / name).read_text() == "it" for name in files)
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle.shutil, "copyfile", full)
+    with pytest.raises(NoSpaceError) as caught:
+        bundle._copy_all({"bin/q": tmp_path / "source"}, tmp_path / "key")
+    assert caught.value.remedy == f"df -h {tmp_path}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("lost", ["lib/ld.so", f"bin/{bundle.PROGRAM}", "share/qboot.rom"])
