@@ -66,10 +66,11 @@ func inPortions(extents []extent, work func(piece extent, buf []byte) error) err
 }
 
 // Save copies what the process has made its own of its private mapping of `base` to the same places of `out`, which is
-// empty and of the same size. Pages of zeros stay holes where the base has a hole too.
+// empty and of the same size, and writes behind them which pages these are. Pages of zeros are left out where the base
+// has a hole.
 func Save(pid, base, out int) (Counts, error) {
 	var counts Counts
-	p, mappings, err := find(pid, base, out)
+	p, mappings, size, err := find(pid, base, out, func(size int64) int64 { return size })
 	if err != nil {
 		return counts, err
 	}
@@ -78,26 +79,31 @@ func Save(pid, base, out int) (Counts, error) {
 	if err != nil {
 		return counts, err
 	}
+	saved := newPageMap(size)
 	err = inPortions(own, func(piece extent, buf []byte) error {
 		if err := readMemory(pid, buf, piece.address); err != nil {
 			return stages.Of("read memory", err)
 		}
-		return stages.Of("write pages", writePages(base, out, piece.offset, buf, &counts))
+		return stages.Of("write pages", writePages(base, out, piece.offset, buf, &counts, saved))
 	})
 	if err == nil {
 		err = p.alive()
+	}
+	if err == nil {
+		err = stages.Of("write pages", writeAt(out, saved.bits, size))
 	}
 	return counts, err
 }
 
 // writePages leaves out the zeros that the base has as well.
-func writePages(base, out int, offset int64, buf []byte, counts *Counts) error {
+func writePages(base, out int, offset int64, buf []byte, counts *Counts, saved *pageMap) error {
 	begun, hole := 0, hole{fd: base}
 	flush := func(end int) error {
 		if end == begun {
 			return nil
 		}
 		counts.add(int64(end - begun))
+		saved.mark(offset+int64(begun), int64(end-begun))
 		return writeAt(out, buf[begun:end], offset+int64(begun))
 	}
 	for i := 0; i < len(buf); i += pageSize {
@@ -145,16 +151,16 @@ func (h *hole) look(offset int64) {
 	}
 }
 
-// Load writes what `in` has to the same places of the process's private mapping of `base`.
+// Load writes the pages that `in` has to the same places of the process's private mapping of `base`.
 func Load(pid, base, in int) (Counts, error) {
 	var counts Counts
-	p, mappings, err := find(pid, base, in)
+	p, mappings, size, err := find(pid, base, in, func(size int64) int64 { return size + mapBytes(size) })
 	if err != nil {
 		return counts, err
 	}
 	defer syscall.Close(p.dir)
-	data, err := dataOf(in, mappings)
-	if err != nil {
+	saved := newPageMap(size)
+	if err := readAt(in, saved.bits, size); err != nil {
 		return counts, stages.Of("read pages", err)
 	}
 	mem, err := p.open("mem", syscall.O_RDWR)
@@ -162,7 +168,7 @@ func Load(pid, base, in int) (Counts, error) {
 		return counts, err
 	}
 	defer syscall.Close(mem)
-	err = inPortions(data, func(piece extent, buf []byte) error {
+	err = inPortions(saved.within(mappings), func(piece extent, buf []byte) error {
 		if err := readAt(in, buf, piece.offset); err != nil {
 			return stages.Of("read pages", err)
 		}
@@ -172,49 +178,27 @@ func Load(pid, base, in int) (Counts, error) {
 	return counts, err
 }
 
-// dataOf is where the file has data, in whole pages, and where the process has these places.
-func dataOf(fd int, mappings []extent) (found []extent, err error) {
-	for _, mapping := range mappings {
-		end := mapping.offset + mapping.length
-		for at := mapping.offset; at < end; {
-			start, err := syscall.Seek(fd, at, seekData)
-			if err == syscall.ENXIO || (err == nil && start >= end) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			stop, err := syscall.Seek(fd, start, seekHole)
-			if err != nil {
-				return nil, err
-			}
-			start, at = start&^(pageSize-1), min(end, (stop+pageSize-1)&^(pageSize-1))
-			found = append(found, mapping.piece(mapping.address+start-mapping.offset, at-start))
-		}
-	}
-	return found, nil
-}
-
-func find(pid, base, other int) (*process, []extent, error) {
+// find also tells the size of the base.
+func find(pid, base, other int, expected func(size int64) int64) (*process, []extent, int64, error) {
 	var baseStat, otherStat syscall.Stat_t
 	if err := syscall.Fstat(base, &baseStat); err != nil {
-		return nil, nil, stages.Of("base file", err)
+		return nil, nil, 0, stages.Of("base file", err)
 	}
 	if err := syscall.Fstat(other, &otherStat); err != nil {
-		return nil, nil, stages.Of("pages file", err)
+		return nil, nil, 0, stages.Of("pages file", err)
 	}
-	if baseStat.Size != otherStat.Size || baseStat.Size%pageSize != 0 {
-		return nil, nil, stages.Off("pages file", "it has %d bytes, the base %d", otherStat.Size, baseStat.Size)
+	if wanted := expected(baseStat.Size); otherStat.Size != wanted || baseStat.Size%pageSize != 0 {
+		return nil, nil, 0, stages.Off("pages file", "it has %d bytes, and with a base of %d it must have %d", otherStat.Size, baseStat.Size, wanted)
 	}
 	p, err := openProcess(pid)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	mappings, err := p.mappings(baseStat.Ino, baseStat.Size)
 	if err != nil {
 		_ = syscall.Close(p.dir)
 	}
-	return p, mappings, err
+	return p, mappings, baseStat.Size, err
 }
 
 // readMemory is a fifth cheaper than reading the file "mem" of the process. It goes by number, so whoever calls it asks

@@ -153,6 +153,42 @@ func TestZerosStayHolesOnlyWhereTheBaseHasOne(t *testing.T) {
 	}
 }
 
+// Copies and archives make holes of zeros and zeros of holes.
+func TestTheHolesOfTheFileDoNotMatter(t *testing.T) {
+	base, saved := file(t, ramSize, 10, 11, 12), file(t, ramSize)
+	m := newMonitor(t, base)
+	m.do("map")
+	m.do("fill 10 1 0")
+	m.do("fill 14 1 1")
+	if _, err := Save(m.pid(), int(base.Fd()), int(saved.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(saved.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, keepZeros := range map[string]bool{"no holes": true, "all zeros are holes": false} {
+		copied := file(t, int64(len(content)))
+		for at := 0; at < len(content); at += pageSize {
+			piece := content[at:min(at+pageSize, len(content))]
+			if keepZeros || !bytes.Equal(piece, zeros[:len(piece)]) {
+				if _, err := copied.WriteAt(piece, int64(at)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		other := newMonitor(t, base)
+		other.do("map")
+		if counts, err := Load(other.pid(), int(base.Fd()), int(copied.Fd())); err != nil || counts.Pages != 2 {
+			t.Fatal(name, counts, err)
+		}
+		other.do("look")
+		if other.hash != m.hash {
+			t.Error(name, ": another memory")
+		}
+	}
+}
+
 func TestAMappingInPiecesIsOne(t *testing.T) {
 	base, saved := file(t, ramSize), file(t, ramSize)
 	m, other := newMonitor(t, base), newMonitor(t, base)
@@ -212,7 +248,7 @@ func TestAProcessThatHasEndedIsRefused(t *testing.T) {
 	if _, err := p.open("mem", syscall.O_RDWR); err == nil {
 		t.Error("the directory stands for another process")
 	}
-	if _, err := Load(m.pid(), int(base.Fd()), int(file(t, ramSize).Fd())); err == nil {
+	if _, err := Load(m.pid(), int(base.Fd()), int(file(t, ramSize+mapBytes(ramSize)).Fd())); err == nil {
 		t.Error("a process that is gone was found")
 	}
 }

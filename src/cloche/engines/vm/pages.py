@@ -20,8 +20,8 @@ _DONE = {"save": "saved", "load": "loaded"}
 
 
 async def save(launcher: Path, pid: int, base: Path, target: Path) -> int:
-    """Write the process's own pages of `base` into the new sparse file `target`; how many. Raises EngineError,
-    NoSpaceError."""
+    """Write the process's own pages of `base` into the new sparse file `target`, and behind them a bit for each page,
+    whether it is there; how many. Raises EngineError, NoSpaceError."""
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(descriptor, base.stat().st_size)

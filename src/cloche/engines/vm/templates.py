@@ -85,14 +85,15 @@ class Templates:
         return template
 
     def _finish(self, key: str, building: Path, manifest: Manifest) -> Template:
-        # it was started on nothing, so what has changed is all that there is
+        # it was started on nothing, so what has changed is all that there is, and which pages these are does not matter
+        os.truncate(building / PAGES, manifest.taken.size.ram_mib << 20)
         os.rename(building / PAGES, building / MEMORY)
         for name in (MEMORY, DEVICES, DISK):
             # read by the id of QEMU, which nobody has; the directory lets nobody else in
             os.chmod(building / name, 0o444)
         stamps = {name: _stamp(building / name) or (0, 0) for name in (MEMORY, DEVICES, DISK)}
-        target = self.parent / key
-        template = Template(key=key, directory=str(target), memory=manifest.files[PAGES], stamps=stamps)
+        target, memory = self.parent / key, captures.summed(building / MEMORY)
+        template = Template(key=key, directory=str(target), memory=memory, stamps=stamps)
         (building / "template.json").write_bytes(msgspec.json.encode(template))
         try:
             os.rename(building, target)
