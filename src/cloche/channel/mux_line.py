@@ -13,7 +13,7 @@ import socket
 from collections import deque
 
 from cloche.channel import mux_frames as wire
-from cloche.channel.mux import Mux
+from cloche.channel.mux import MAX_UNTAKEN_BYTES, Mux
 from cloche.channel.mux_stream import MuxStream
 from cloche.model.errors import LimitHitError
 
@@ -135,6 +135,8 @@ class MuxLine:
         began = self._loop.time()
         for event in self._mux.receive(self._buffer[:count]):
             self._heard(event)
+        if self._mux.waiting > MAX_UNTAKEN_BYTES:
+            self.lose("the guest does not take the answers to what it says")
         self._flush_soon()
         self._adapt(self._loop.time() - began)
 

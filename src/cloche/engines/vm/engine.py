@@ -132,7 +132,7 @@ class VmEngine(LaunchedEngine):
     async def _as_qemu_says(self, box: Box) -> BoxStatus:
         try:
             async with await monitor.qmp(Path(box.run_dir)) as asked:
-                state = (await asked.execute("query-status"))["status"]
+                state = await asked.status()
         except EngineError:
             # busy with another connection, or about to end: the supervisor has just said that it lives
             state = "running"
@@ -178,7 +178,7 @@ class VmEngine(LaunchedEngine):
     async def _standing_still(self, box: Box, resume: bool) -> AsyncIterator[Any]:
         """Frozen inside, then stopped. Whatever happens to the capture, the machine goes on unless it was paused."""
         async with await monitor.qmp(Path(box.run_dir)) as asked:
-            was = (await asked.execute("query-status"))["status"]
+            was = await asked.status()
             marker = Path(box.run_dir, CAPTURING)
             marker.write_text(was)
             self._capturing.add(box.sandbox_id)

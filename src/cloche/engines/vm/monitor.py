@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +11,16 @@ from typing import Any
 
 from cloche.engines.launched import supervisor
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import machine, pages, plan
+from cloche.engines.vm import disks, machine, pages, plan
 from cloche.engines.vm.plan import Ground, Seat, Size
-from cloche.engines.vm.qmp import Qmp
-from cloche.model.errors import EngineError, SandboxDeadError
+from cloche.engines.vm.qmp import ANSWER_SECONDS, Qmp
+from cloche.model.errors import EngineError, NoSpaceError, SandboxDeadError
 
 LOAD_SECONDS = 30.0
 _FDSET = 9
 #: the state of the devices is some 10 KB; what is larger than this is not one
 MAX_DEVICES_BYTES = 64 << 20
+_PIECE_BYTES = 64 << 10
 
 
 async def launch(
@@ -72,7 +74,7 @@ async def load(facts: Facts, seat: Seat, devices: Path, changed: Path | None) ->
 async def stopped(run_dir: Path) -> AsyncIterator[Qmp]:
     """Its processors stand still inside, and what its devices had begun is done."""
     async with await qmp(run_dir) as monitor:
-        was = (await monitor.execute("query-status"))["status"]
+        was = await monitor.status()
         await monitor.execute("stop")
         try:
             yield monitor
@@ -86,14 +88,71 @@ async def save_devices(monitor: Qmp, target: Path) -> int:
     more Xen's than anybody's: it writes what a migration would write of the devices (migration/savevm.c)."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        await monitor.execute("add-fd", fds=[descriptor], fdset_id=_FDSET)
-        try:
-            await monitor.execute("xen-save-devices-state", filename=f"/dev/fdset/{_FDSET}", live=False)
-        finally:
-            await monitor.execute("remove-fd", fdset_id=_FDSET)
-        size = os.fstat(descriptor).st_size
+        size = await _through_a_pipe(monitor, descriptor)
+    except OSError as error:
+        if error.errno in disks.FULL:
+            raise NoSpaceError("there is no room for a capture", remedy="free space under CLOCHE_HOME") from error
+        raise EngineError(f"the state of the devices cannot be written: {error}", stage="save devices") from error
     finally:
         os.close(descriptor)
-    if not 0 < size <= MAX_DEVICES_BYTES:
-        raise EngineError(f"QEMU wrote {size} bytes of state", stage="save devices")
+    if not size:
+        raise EngineError("QEMU wrote no state", stage="save devices")
     return size
+
+
+async def _through_a_pipe(monitor: Qmp, target: int) -> int:
+    """QEMU never has a file that it could fill the disk with, now or after it was removed."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0))
+    copying = asyncio.ensure_future(_copied(reader, pipe, target))
+    try:
+        await _written(monitor, writing)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await copying
+    except TimeoutError as error:
+        raise EngineError("QEMU does not come to the end of its state", stage="save devices") from error
+    except EngineError:
+        # what ended the copy is why QEMU could not go on writing
+        if copying.done():
+            copying.result()
+        raise
+    finally:
+        copying.cancel()
+        pipe.close()
+
+
+async def _written(monitor: Qmp, pipe: int) -> None:
+    # it is opened anew, by an id that is nobody's here: what QEMU opens of a set of descriptors it truncates, which no
+    # pipe lets it
+    os.fchmod(pipe, 0o622)
+    try:
+        added = await monitor.execute("add-fd", fds=[pipe], fdset_id=_FDSET)
+    finally:
+        os.close(pipe)
+    number = added.get("fd") if isinstance(added, dict) else None
+    if not isinstance(number, int):
+        raise EngineError("QEMU does not say what it was given", stage="save devices")
+    try:
+        await monitor.execute("xen-save-devices-state", filename=f"/proc/self/fd/{number}", live=False)
+    finally:
+        await monitor.execute("remove-fd", fdset_id=_FDSET)
+
+
+async def _copied(reader: asyncio.StreamReader, pipe: asyncio.ReadTransport, target: int) -> int:
+    size = 0
+    try:
+        while piece := await reader.read(_PIECE_BYTES):
+            size += len(piece)
+            if size > MAX_DEVICES_BYTES:
+                raise EngineError(f"QEMU wrote more than {MAX_DEVICES_BYTES} bytes of state", stage="save devices")
+            _write_all(target, piece)
+    finally:
+        pipe.close()
+    return size
+
+
+def _write_all(target: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(target, data) :]

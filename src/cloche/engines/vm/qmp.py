@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,13 @@ from cloche.channel.unix import address_of
 from cloche.model.errors import EngineError
 
 MAX_LINE_BYTES = 1 << 20
+#: in answer to one command, with all events on the way
+MAX_SAID_BYTES = 4 << 20
+READ_BYTES = 16 << 10
 MAX_EVENTS = 256
 ANSWER_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
+_WORD = re.compile(r"[a-z-]{1,32}")
 
 
 class Qmp:
@@ -27,7 +32,8 @@ class Qmp:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._begun = b""
+        self._begun = bytearray()
+        self._said_bytes = 0
         self.events: list[str] = []
 
     @classmethod
@@ -59,6 +65,14 @@ class Qmp:
         except (OSError, TimeoutError) as error:
             raise EngineError(f"QEMU does not answer {command}: {str(error) or 'too late'}", stage="qmp") from error
 
+    async def status(self) -> str:
+        """ "running", "paused", and some more. Raises EngineError."""
+        answer = await self.execute("query-status")
+        found = answer.get("status") if isinstance(answer, dict) else None
+        if not isinstance(found, str) or not _WORD.fullmatch(found):
+            raise EngineError("QEMU does not say whether its machine runs", stage="qmp")
+        return found
+
     async def event(self, name: str, seconds: float) -> None:
         """Return when it has happened on this connection. Raises EngineError when it does not in time."""
         try:
@@ -69,6 +83,7 @@ class Qmp:
             raise EngineError(f"QEMU gave up before {name}: {str(error) or 'too late'}", stage="qmp") from error
 
     async def _send(self, command: str, arguments: dict[str, Any], fds: Sequence[int]) -> None:
+        self._said_bytes = 0
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         data = json.dumps({"execute": command, "arguments": named}).encode()
         if fds:
@@ -88,15 +103,24 @@ class Qmp:
 
     async def _message(self) -> dict[str, Any]:
         """The next greeting, answer or event; events are kept by name on the way."""
-        while b"\n" not in self._begun:
-            piece = await asyncio.get_running_loop().sock_recv(self._sock, 65536)
-            if not piece:
-                raise ConnectionResetError("it has closed the connection")
-            self._begun += piece
-            if len(self._begun) > MAX_LINE_BYTES:
-                raise ConnectionResetError("it says too much")
-        line, _, self._begun = self._begun.partition(b"\n")
+        seen = 0
+        while (end := self._begun.find(b"\n", seen)) < 0:
+            seen = len(self._begun)
+            self._begun += await self._piece()
+        line = bytes(self._begun[:end])
+        del self._begun[: end + 1]
         return self._noted(_parsed(line))
+
+    async def _piece(self) -> bytes:
+        # what is there already comes without waiting: who never stops talking would keep the loop from everybody else
+        await asyncio.sleep(0)
+        piece = await asyncio.get_running_loop().sock_recv(self._sock, READ_BYTES)
+        if not piece:
+            raise ConnectionResetError("it has closed the connection")
+        self._said_bytes += len(piece)
+        if len(self._begun) > MAX_LINE_BYTES or self._said_bytes > MAX_SAID_BYTES:
+            raise ConnectionResetError("it says too much")
+        return piece
 
     def _noted(self, message: dict[str, Any]) -> dict[str, Any]:
         if "event" in message:
@@ -117,7 +141,7 @@ class Qmp:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConnectionResetError("it does not speak QMP") from error
     if not isinstance(message, dict) or not isinstance(message.get("error", {}), dict):
         raise ConnectionResetError("it does not speak QMP")
