@@ -69,8 +69,13 @@ async def _accelerator(home: Path) -> Check:
         return Check(id="vm.accelerator", status="ok", summary="KVM: a kernel was booted with it")
     why = reason or (verdict.reason if verdict else "nobody has tried KVM yet")
     summary = f"emulated (TCG), ten to twenty times slower and only used when asked for by --engine vm: {why}"
-    remedy = SETUP if reason is None and verdict is None else "a machine with working KVM"
-    return Check(id="vm.accelerator", status="degraded", summary=summary, remedy=remedy)
+    return Check(id="vm.accelerator", status="degraded", summary=summary, remedy=_way_to_kvm(reason, verdict))
+
+
+def _way_to_kvm(reason: str | None, verdict: kvm.Verdict | None) -> str:
+    if reason is None and verdict is None:
+        return SETUP
+    return kvm.PERMIT if reason == kvm.FORBIDDEN else "a machine with working KVM"
 
 
 def explained(status: BoxStatus, run_dir: Path) -> BoxStatus:

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 DEVICE = "/dev/kvm"
+FORBIDDEN = f"{DEVICE} is not open to this user"
+PERMIT = "sudo usermod -aG kvm $USER, then log in again and: cloche setup vm"
 #: a machine that works boots in a tenth of this
 BOOT_SECONDS = 8.0
 
@@ -26,7 +28,7 @@ def usable() -> str | None:
     if not os.path.exists(DEVICE):
         return f"there is no {DEVICE}"
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        return f"{DEVICE} is not open to this user (sudo usermod -aG kvm $USER)"
+        return FORBIDDEN
     return None
 
 

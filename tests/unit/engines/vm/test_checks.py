@@ -31,6 +31,7 @@ def test_mke2fs_is_told_of_only_where_it_is_missing(monkeypatch: pytest.MonkeyPa
         (None, Verdict(works=True, stands_on=[], reason="booted"), "ok", None),
         (None, None, "degraded", "cloche setup vm"),
         (None, Verdict(works=False, stands_on=[], reason="hangs"), "degraded", "a machine with working KVM"),
+        (kvm.FORBIDDEN, None, "degraded", kvm.PERMIT),
         ("there is no /dev/kvm", None, "degraded", "a machine with working KVM"),
     ],
 )
