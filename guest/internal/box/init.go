@@ -221,6 +221,9 @@ func dropRights(plan *Plan) error {
 	if err := limitQueues(); err != nil {
 		return stage("limits", err)
 	}
+	if err := plan.Program.limitFiles(); err != nil {
+		return stage("limit of files", err)
+	}
 	if err := sys.SetCaps(plan.GuestCaps...); err != nil {
 		return stage("capabilities", err)
 	}

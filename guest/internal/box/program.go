@@ -23,7 +23,9 @@ type Program struct {
 	Files     []ProgramFile     `json:"files"`
 	Listen    []ProgramSocket   `json:"listen"`
 	ConsoleFD int               `json:"console_fd"` // 0: only the standard two
-	Sockets   bool              `json:"sockets"`    // it makes unix sockets of its own, where it may write
+	// FileBytes is the size beyond which it cannot make any file grow that it may write, 0 for as it likes.
+	FileBytes uint64 `json:"file_bytes"`
+	Sockets   bool   `json:"sockets"` // it makes unix sockets of its own, where it may write
 }
 
 // ProgramFile is a regular file, opened with the supervisor's rights. Device: it is /dev/kvm, which the box's ids may not
@@ -86,6 +88,15 @@ func (p *Program) filter() []seccomp.Instruction {
 		return seccomp.SocketVMM()
 	}
 	return seccomp.VMM()
+}
+
+// limitFiles: a monitor that was taken over would fill the host's disk through the file of its machine's.
+func (p *Program) limitFiles() error {
+	const fsize = 1
+	if p == nil || p.FileBytes == 0 {
+		return nil
+	}
+	return syscall.Setrlimit(fsize, &syscall.Rlimit{Cur: p.FileBytes, Max: p.FileBytes})
 }
 
 func (p *Program) environment() (env []string) {

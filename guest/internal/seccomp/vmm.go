@@ -60,6 +60,9 @@ var vmmPrctls = []uint32{prSetSeccomp, prSetName, prGetName, prGetDumpable, prSe
 // own as everything in its pid namespace is.
 var socketCalls = []string{"socket", "bind", "connect", "tkill"}
 
+// Space beyond the end of a file is bounded by no limit, nor is what is put in between.
+var vmmFallocates = []uint32{0, 3 /* a hole: PUNCH_HOLE | KEEP_SIZE */, 0x10 /* ZERO_RANGE */}
+
 // VMM is the filter for a virtual machine monitor, much narrower than the one for what people run.
 func VMM() []Instruction {
 	return assemble(vmmTable(vmmCalls), vmmSpecials())
@@ -90,6 +93,7 @@ func vmmSpecials() map[string][]Instruction {
 		"ioctl":     vmmIoctlBody(),
 		"prctl":     oneOf(0, vmmPrctls, syscall.EPERM),
 		"prlimit64": prlimitBody(),
+		"fallocate": oneOf(1, vmmFallocates, syscall.EOPNOTSUPP),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
@@ -49,6 +50,8 @@ func main() {
 	if err := json.Unmarshal([]byte(os.Getenv("FACTS")), &told); err != nil {
 		panic(err)
 	}
+	// the signal of a limit on files would be its end
+	signal.Ignore(syscall.SIGXFSZ)
 	channel, err := accept()
 	if err != nil {
 		panic(err)
@@ -102,6 +105,7 @@ func allowed() map[string]call {
 		"may: write its file":      func() error { _, err := syscall.Pwrite(writableFD, []byte("here"), 0); return err },
 		"may: read its bind":       opens("/machine/memory", syscall.O_RDONLY),
 		"may: read its programs":   opens("/vmm/attacker", syscall.O_RDONLY),
+		"may: make a hole":         raw(syscall.SYS_FALLOCATE, writableFD, 3, 2048, 1024),
 		"may: write to console":    func() error { _, err := syscall.Write(consoleFD, []byte("console\n")); return err },
 		"may: see only its own":    onlyItsOwn,
 		"may: have only its files": onlyItsDescriptors,
@@ -134,22 +138,28 @@ func files() map[string]call {
 			_, err := syscall.Mmap(readOnlyFD, 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 			return err
 		},
-		"chmod its read-only file":   func() error { return syscall.Fchmod(readOnlyFD, 0o777) },
-		"chown its read-only file":   func() error { return syscall.Fchown(readOnlyFD, 0, 0) },
-		"remove a bind":              func() error { return syscall.Unlink("/machine/memory") },
-		"make a directory":           func() error { return syscall.Mkdir("/dir", 0o777) },
-		"make a device":              func() error { return syscall.Mknod("/dev/shm/x", syscall.S_IFCHR|0o666, 1<<8|1) },
-		"make a link":                func() error { return syscall.Symlink("/etc", "/link") },
-		"open /dev/kvm":              opens("/dev/kvm", syscall.O_RDWR),
-		"open /dev/mem":              opens("/dev/mem", syscall.O_RDONLY),
-		"write to a sysctl":          opens("/proc/sys/kernel/core_pattern", syscall.O_WRONLY),
-		"set its oom score":          writes("/proc/self/oom_score_adj", "-1000"),
-		"write to /proc/1/mem":       opens("/proc/1/mem", syscall.O_RDWR),
-		"read /proc/kcore":           reads("/proc/kcore"),
-		"read of the kernel's log":   reads("/proc/kmsg"),
-		"open by handle":             raw(numbers["name_to_handle_at"], ^uintptr(99), 0, 0, 0, 0),
-		"see cgroups":                opens("/sys/fs/cgroup", syscall.O_RDONLY),
-		"see the machine's hardware": opens("/sys/class", syscall.O_RDONLY),
+		"grow the file that it may write":             func() error { _, err := syscall.Pwrite(writableFD, []byte("x"), 4096); return err },
+		"stretch the file that it may write":          func() error { return syscall.Ftruncate(writableFD, 1<<40) },
+		"reserve more for the file that it may write": raw(syscall.SYS_FALLOCATE, writableFD, 0, 0, 1<<20),
+		"reserve more behind its end":                 raw(syscall.SYS_FALLOCATE, writableFD, 1, 0, 1<<20),
+		"zero more behind its end":                    raw(syscall.SYS_FALLOCATE, writableFD, 0x11, 4096, 1<<20),
+		"put more into the file that it may write":    raw(syscall.SYS_FALLOCATE, writableFD, 0x20, 0, 4096),
+		"chmod its read-only file":                    func() error { return syscall.Fchmod(readOnlyFD, 0o777) },
+		"chown its read-only file":                    func() error { return syscall.Fchown(readOnlyFD, 0, 0) },
+		"remove a bind":                               func() error { return syscall.Unlink("/machine/memory") },
+		"make a directory":                            func() error { return syscall.Mkdir("/dir", 0o777) },
+		"make a device":                               func() error { return syscall.Mknod("/dev/shm/x", syscall.S_IFCHR|0o666, 1<<8|1) },
+		"make a link":                                 func() error { return syscall.Symlink("/etc", "/link") },
+		"open /dev/kvm":                               opens("/dev/kvm", syscall.O_RDWR),
+		"open /dev/mem":                               opens("/dev/mem", syscall.O_RDONLY),
+		"write to a sysctl":                           opens("/proc/sys/kernel/core_pattern", syscall.O_WRONLY),
+		"set its oom score":                           writes("/proc/self/oom_score_adj", "-1000"),
+		"write to /proc/1/mem":                        opens("/proc/1/mem", syscall.O_RDWR),
+		"read /proc/kcore":                            reads("/proc/kcore"),
+		"read of the kernel's log":                    reads("/proc/kmsg"),
+		"open by handle":                              raw(numbers["name_to_handle_at"], ^uintptr(99), 0, 0, 0, 0),
+		"see cgroups":                                 opens("/sys/fs/cgroup", syscall.O_RDONLY),
+		"see the machine's hardware":                  opens("/sys/class", syscall.O_RDONLY),
 	}
 	for _, fd := range []int{readOnlyFD, writableFD} {
 		found[fmt.Sprintf("open %d again to write", fd)] = opens(fmt.Sprintf("/proc/self/fd/%d", fd), syscall.O_RDWR)
@@ -278,6 +288,7 @@ func privileges() map[string]call {
 		"the clock":        func() error { return syscall.Settimeofday(&syscall.Timeval{Sec: 1}) },
 		"more descriptors": raises(7, 1<<20+7),
 		"more processes":   raises(6, 1<<20),
+		"larger files":     raises(1, 1<<40),
 		"a faster share":   func() error { return syscall.Setpriority(syscall.PRIO_PROCESS, 0, -5) },
 		"other CPUs":       raw(syscall.SYS_SCHED_SETAFFINITY, 0, 8, uintptr(unsafe.Pointer(&[1]uint64{1}))),
 		"reboot":           raw(syscall.SYS_REBOOT, 0xfee1dead, 672274793, 0x1234567, 0),

@@ -51,6 +51,7 @@ def plan(facts: Facts, home: Path, name: str, told: dict[str, Any]) -> dict[str,
         "deadline": 0, "keep_disk": "",
         "program": {
             "argv": ["/vmm/attacker"], "env": {"FACTS": json.dumps(told)}, "console_fd": 30,
+            "file_bytes": 4096,
             "files": [{"path": str(paths["system"]), "fd": 10}, {"path": str(paths["kernel"]), "fd": 11},
                       {"path": str(paths["disk"]), "write": True, "fd": 12}],
             "listen": [{"name": "qmp.sock", "fd": 20}, {"name": "channel.sock", "fd": 21}],

@@ -137,7 +137,8 @@ def launcher_plan(
         "devices": ["null"], "proc_read_only": [], "proc_masked": [],
         "landlock": {"read": [INSIDE, "/machine", "/dev/null"], "write": [], "device": ["/dev/null"], "change": []},
         "guest_env": {}, "guest_caps": [], "pids": MONITOR_PIDS, "deadline": deadline or 0, "owner": owner,
-        "restore": "", "keep_disk": "", "program": program(ground, seat, argv),
+        "restore": "", "keep_disk": "",
+        "program": {**program(ground, seat, argv), "file_bytes": state["size"]["disk_mib"] << 20},
     }  # fmt: skip
 
 
