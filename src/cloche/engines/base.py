@@ -68,11 +68,14 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
 class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`exited`: the guest has ended and `exit_code`/`reason` say how; `gone`: nothing of the box is left.
-    Reasons: "stopped", "expired", "killed", "out_of_memory", "guest_died", "supervisor_lost"."""
+    Reasons: "stopped", "expired", "killed", "out_of_memory", "guest_died", "guest_panic", "monitor_died",
+    "supervisor_lost"."""
 
     status: GuestStatus
     exit_code: int | None = None
     reason: str | None = None
+    said: str | None = None
+    """The last lines of its console, where it has one: its own words, of printable characters."""
 
 
 class BoxUsage(msgspec.Struct, frozen=True, kw_only=True):

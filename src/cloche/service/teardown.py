@@ -116,7 +116,7 @@ async def ended(core: Core, record: SandboxRecord, status: BoxStatus) -> None:
     to: State = "stopped" if reason == "stopped" else "failed"
     await core.guests.close(sandbox_id)
     await core.boxes.engine(record).stop(core.boxes.box(record), keep_disk=True)
-    event = core.event(record, to, reason=reason, exit_code=status.exit_code)
+    event = core.event(record, to, reason=reason, exit_code=status.exit_code, console=status.said)
     await core.store.transition(
         sandbox_id, ALIVE, to, reason=reason, exit_code=status.exit_code, stopped_at=core.clock.now(),
         expires_at=None, event=event,
