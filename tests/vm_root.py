@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ from cloche.images.hostroot import RootImage
 from tests.vm_assets import put_vm_assets
 
 CACHE = Path(__file__).parents[1] / ".cache" / "vm-root"
+KEPT_SECONDS = 86400.0
 #: more in the root: another number
-VERSION = 1
+VERSION = 2
 #: dash, so that `sh` starts quickly under emulation; what is missing on this machine is missing in the root
 PROGRAMS = (
     "sh", "bash", "true", "false", "echo", "cat", "sleep", "env", "pwd", "ls", "mkdir", "rm", "cp", "mv", "ln", "head",
@@ -37,8 +39,9 @@ PROGRAMS = (
 )  # fmt: skip
 MULTIARCH = "/usr/lib/x86_64-linux-gnu"
 _LINKED = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
+#: but not what Python has compiled: doing that again is slow under emulation
 _LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "test", "tests", "idlelib", "turtledemo", "ensurepip", "site-packages", "dist-packages",
+    "test", "tests", "idlelib", "turtledemo", "ensurepip", "site-packages", "dist-packages",
     "tkinter", "lib2to3", "config-*", "*.a", "*.pyi",
 )  # fmt: skip
 
@@ -46,11 +49,12 @@ _LEFT_OUT = shutil.ignore_patterns(
 @dataclass(frozen=True)
 class VmPlace:
     """`directory`: the root, to be named as `image`; `image`: what it becomes; `shared`: a data directory whose parts
-    those of the tests stand on."""
+    those of the tests stand on; `assets`: a kernel, never to be changed."""
 
     directory: Path
     image: RootImage
     shared: Path
+    assets: Path
 
     def home(self, place: Path) -> Path:
         """Make `place` a data directory that has everything to boot."""
@@ -62,7 +66,7 @@ class VmPlace:
     def alone(self, place: Path) -> Path:
         """The same with a kernel and templates of its own, for tests that damage them or make the first."""
         place.mkdir(0o700, parents=True, exist_ok=True)
-        put_vm_assets(self.shared / "vm", place)
+        put_vm_assets(self.assets, place)
         (place / "images").symlink_to(self.shared / "images")
         return place
 
@@ -73,11 +77,11 @@ def vm_place(vm_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> VmPla
     made, image = made_root()
     shared = tmp_path_factory.mktemp("vm")
     put_vm_assets(vm_assets, shared)
-    (shared / "images").symlink_to(CACHE / "images")
+    (shared / "images").symlink_to(made.with_name("images"))
     missing = [each for each in asyncio.run(VmEngine(shared).check()) if each.required and each.status != "ok"]
     if missing:
         pytest.skip(f"the vm engine cannot run here: {missing[0].summary}")
-    return VmPlace(made, image, shared)
+    return VmPlace(made, image, shared, vm_assets)
 
 
 @pytest.fixture
@@ -103,18 +107,25 @@ def always(image: RootImage) -> Callable[..., Awaitable[RootImage]]:
 
 def made_root() -> tuple[Path, RootImage]:
     """The root of this machine's programs as they are now, copied if there is none yet, and its image."""
-    directory = CACHE / f"root-{_key()}"
+    place = CACHE / _key()
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.exists():
-            for old in CACHE.glob("root-*"):
-                shutil.rmtree(old)
-            shutil.rmtree(CACHE / "images", ignore_errors=True)
-            _copy_all(CACHE / "root-half")
-            os.rename(CACHE / "root-half", directory)
-        (CACHE / "images").mkdir(mode=0o700, exist_ok=True)
-        return directory, asyncio.run(hostroot.directory_root(CACHE, directory))
+        if not place.exists():
+            _forget_old()
+            shutil.rmtree(CACHE / "half", ignore_errors=True)
+            _copy_all(CACHE / "half" / "root")
+            (CACHE / "half" / "images").mkdir(mode=0o700)
+            os.rename(CACHE / "half", place)
+        os.utime(place)
+        return place / "root", asyncio.run(hostroot.directory_root(place, place / "root"))
+
+
+def _forget_old() -> None:
+    """Others may use theirs now: another Python, another version of these tests."""
+    for place in CACHE.iterdir():
+        if place.is_dir() and place.stat().st_mtime < time.time() - KEPT_SECONDS:
+            shutil.rmtree(place)
 
 
 def _found() -> dict[str, Path]:
@@ -174,8 +185,8 @@ def _copy_python(usr: Path) -> None:
     library = usr / "lib" / python.name
     shutil.copytree(sysconfig.get_path("stdlib"), library, ignore=_LEFT_OUT)
     for package in _numpy():
-        # without what it says to leave out: numpy's own tests are imported by it
-        shutil.copytree(package, library / "site-packages" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        # with its tests: it imports some of them
+        shutil.copytree(package, library / "site-packages" / package.name)
     # where Debian's python looks
     (usr / "local/lib" / python.name).mkdir(parents=True)
     (usr / "local/lib" / python.name / "dist-packages").symlink_to(f"/usr/lib/{python.name}/site-packages")
