@@ -18,6 +18,7 @@ SETUP = "cloche setup vm"
 #: the guest's last line when it has ended as it was asked to (guest/README.md)
 ENDED = re.compile(r"cloche-guest: ended (\d{1,3})")
 LAST_LINES = 12
+PANIC = "Kernel panic"
 
 
 async def run(facts: Facts, home: Path) -> list[Check]:
@@ -83,7 +84,7 @@ def explained(status: BoxStatus, run_dir: Path) -> BoxStatus:
     if status.status != "exited" or status.reason != "program_ended":
         return status
     said = console(run_dir)
-    if "Kernel panic" in said:
+    if PANIC in said:
         return msgspec.structs.replace(status, reason="guest_panic")
     if ended := ENDED.search(said):
         return BoxStatus(status="exited", exit_code=int(ended[1]), reason="stopped")
@@ -98,4 +99,7 @@ def console(run_dir: Path) -> str:
 
 def last_words(run_dir: Path) -> str:
     lines = [line.strip() for line in console(run_dir).splitlines() if line.strip()]
-    return " | ".join(lines[-LAST_LINES:])
+    panic = next((number for number, line in enumerate(lines) if PANIC in line), len(lines) - LAST_LINES)
+    # the trace behind it says less than the line itself
+    first = max(0, panic)
+    return " | ".join(lines[first : first + LAST_LINES])
