@@ -17,7 +17,7 @@ from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import captures, checks, disks, machine, monitor
 from cloche.engines.vm.captures import Running
 from cloche.engines.vm.ground import khz
-from cloche.engines.vm.plan import Ground, Seat
+from cloche.engines.vm.plan import Ground, Seat, of_nobody
 from cloche.engines.vm.waking import ANSWER_SECONDS, Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.ids import new_sandbox_id
@@ -95,7 +95,8 @@ class Boots:
         """A machine of the same size that is nobody's and has booted; nothing of it stays."""
         place = self.parent / new_sandbox_id()
         kept = {key: value for key, value in like.engine_state.items() if key in ("version", "ids", "size")}
-        box = Box(sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
+        spec = of_nobody(like.spec)
+        box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
         self._held.add(place)
         try:
             make_directories(box)

@@ -71,6 +71,11 @@ def engine_state(facts: Facts, tag: str, sandbox_id: str, spec: SandboxSpec) -> 
     return {"version": STATE_VERSION, "ids": monitor_ids(facts), "size": msgspec.to_builtins(size(limits)), **groups}
 
 
+def of_nobody(spec: SandboxSpec) -> SandboxSpec:
+    """Of a machine that waits for somebody: what whoever came before has called his must be in none of its memory."""
+    return SandboxSpec(image=spec.image, limits=spec.limits)
+
+
 def check_spec(spec: SandboxSpec) -> None:
     if spec.isolation not in (None, "vm"):
         raise UnavailableError(f"the vm engine cannot give isolation {spec.isolation!r}")

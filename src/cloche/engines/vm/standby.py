@@ -19,7 +19,7 @@ from cloche.engines.launched import cgroups, supervisor
 from cloche.engines.launched.engine import end_all
 from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import captures, disks, monitor
-from cloche.engines.vm.plan import Ground, Seat
+from cloche.engines.vm.plan import Ground, Seat, of_nobody
 from cloche.engines.vm.templates import Template
 from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError
@@ -122,7 +122,8 @@ class Standbys:
         seat = Seat(run_dir=str(place), root=ground.root, disk=str(disk), memory=memory)
         # without cgroups: those are its sandbox's, and it enters them before it runs anything of that
         kept = {key: like.engine_state[key] for key in KEPT_STATE}
-        box = Box(sandbox_id=place.name, spec=like.spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
+        spec = of_nobody(like.spec)
+        box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
         await monitor.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
         await monitor.load(self._facts, seat, template.path(captures.DEVICES), None)
         await self._guests.wake(box, forked=False)
