@@ -20,7 +20,7 @@ import pytest
 from cloche.channel import mux_frames as wire
 from cloche.channel.mux import MAX_UNTAKEN_BYTES
 from cloche.channel.mux_line import MuxLine
-from cloche.engines.vm import monitor
+from cloche.engines.vm import monitor, plan
 from cloche.engines.vm.qmp import Qmp
 from cloche.model.errors import EngineError, NoSpaceError
 
@@ -156,7 +156,7 @@ async def test_state_without_end_never_fills_the_disk(tmp_path: Path) -> None:
     with lying(tmp_path / "q", writing(None)) as path:
         with pytest.raises(EngineError, match="more than"):
             await saved(path, tmp_path / "devices")
-    assert (tmp_path / "devices").stat().st_size <= monitor.MAX_DEVICES_BYTES
+    assert (tmp_path / "devices").stat().st_size <= plan.MAX_DEVICES_BYTES
 
 
 async def test_it_is_given_nothing_that_is_a_file(tmp_path: Path) -> None:

@@ -137,6 +137,17 @@ def require_same(wanted: Requires, ground: Ground) -> None:
         )  # fmt: skip
 
 
+def require_size(manifest: Manifest, size: Size) -> None:
+    """Raise EngineError for what a machine of this size has never been: somebody else may have written the manifest."""
+    disk, devices = manifest.files.get(DISK), manifest.files.get(DEVICES)
+    if disk is None or disk.bytes != size.disk_mib << 20:
+        raise EngineError("the capture's disk is not as large as its sandbox's", stage="capture", file=DISK)
+    if devices is None or devices.bytes > plan.MAX_DEVICES_BYTES:
+        raise EngineError("the capture's devices are none", stage="capture", file=DEVICES)
+    if manifest.taken.size != size:
+        raise EngineError("the capture is of a machine of another size", stage="capture")
+
+
 async def check_files(manifest: Manifest, directory: Path, *, whole: bool) -> None:
     """Raises EngineError naming the file that is missing or damaged; `whole`: read all of them."""
     for name in FILES:

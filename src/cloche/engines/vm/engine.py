@@ -202,6 +202,7 @@ class VmEngine(LaunchedEngine):
         found = captures.read_manifest(manifest)
         ground = await self._grounds.of(box.spec.image, found.requires.root)
         captures.require_same(found.requires, ground)
+        captures.require_size(found, monitor.state_size(box.engine_state))
         source = Path(directory)
         await captures.check_files(found, source, whole=False)
         await self._restored(box, ground, found, source)

@@ -18,8 +18,6 @@ from cloche.model.errors import EngineError, NoSpaceError, SandboxDeadError
 
 LOAD_SECONDS = 30.0
 _FDSET = 9
-#: the state of the devices is some 10 KB; what is larger than this is not one
-MAX_DEVICES_BYTES = 64 << 20
 _PIECE_BYTES = 64 << 10
 
 
@@ -145,8 +143,8 @@ async def _copied(reader: asyncio.StreamReader, pipe: asyncio.ReadTransport, tar
     try:
         while piece := await reader.read(_PIECE_BYTES):
             size += len(piece)
-            if size > MAX_DEVICES_BYTES:
-                raise EngineError(f"QEMU wrote more than {MAX_DEVICES_BYTES} bytes of state", stage="save devices")
+            if size > plan.MAX_DEVICES_BYTES:
+                raise EngineError(f"QEMU wrote more than {plan.MAX_DEVICES_BYTES} bytes of state", stage="save devices")
             _write_all(target, piece)
     finally:
         pipe.close()

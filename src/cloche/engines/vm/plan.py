@@ -24,6 +24,8 @@ KERNEL_MIB = 64
 #: of the host's memory, beside the machine's: QEMU itself, and the code that emulation has translated
 MONITOR_MIB = 160
 MONITOR_PIDS = 64
+#: the state of the devices is some 10 KB; what is larger than this is not one
+MAX_DEVICES_BYTES = 64 << 20
 #: files of the host that the monitor opens by name, because it has no other way
 MEMORY_INSIDE, KERNEL_INSIDE, INITRAMFS_INSIDE = "/machine/memory", "/machine/kernel", "/machine/initramfs"
 CONSOLE_FD = 30
