@@ -19,6 +19,9 @@ BLOCKS = [block for block in blocks_of(PAGE) if block.exempt and "by a test of i
 def home(vm_place, tmp_path):
     place = vm_place.home(tmp_path / "home")
     yield place
+    # also what a block that failed has left
+    variables = environment(CLOCHE_HOME=str(place))
+    subprocess.run([sys.executable, "-m", "cloche.cli", "rm", "-f", "--all"], env=variables, timeout=60, check=False)
     end_node(place)
 
 
