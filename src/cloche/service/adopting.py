@@ -11,7 +11,8 @@ from cloche.service import bringup, teardown
 from cloche.service.core import Core
 from cloche.service.reaper import Reaper
 
-HEALTH_SECONDS = 10.0
+#: a machine on an emulated processor, on a host that has much to do, needs more than half of it
+HEALTH_SECONDS = 20.0
 log = logging.getLogger("cloche.service")
 
 
