@@ -11,8 +11,8 @@ from cloche.service import bringup, teardown
 from cloche.service.core import Core
 from cloche.service.reaper import Reaper
 
-#: a machine on an emulated processor, on a host that has much to do, needs more than half of it
-HEALTH_SECONDS = 20.0
+#: a machine on an emulated processor, on a host that has much to do, needs most of it; clients wait 20 s for a node
+HEALTH_SECONDS = 15.0
 log = logging.getLogger("cloche.service")
 
 
