@@ -46,8 +46,12 @@ class Firecracker:
         self._servers: list[asyncio.Server] = []
         self._tracks = False
 
+    def at(self, path: str) -> Path:
+        """Where a file that it opens is for whoever looks from outside."""
+        return self.directory / path
+
     async def __aenter__(self) -> Firecracker:
-        server = await asyncio.start_unix_server(self._serve, self.directory / "api.sock")
+        server = await asyncio.start_unix_server(self._serve, self.at("api.sock"))
         self._servers.append(server)
         return self
 
@@ -59,7 +63,7 @@ class Firecracker:
         for server in servers:
             server.close()
         for name in ("api.sock", "vsock.sock"):
-            (self.directory / name).unlink(missing_ok=True)
+            self.at(name).unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
@@ -192,8 +196,8 @@ class Firecracker:
             raise FaultError("Create snapshot error: Cannot save a microVM that is not paused")
         if body.snapshot_type == "Diff" and not self._tracks:
             raise FaultError("Create snapshot error: Diff snapshots need dirty page tracking")
-        (self.directory / body.snapshot_path).write_bytes(msgspec.json.encode(self.configuration))
-        with (self.directory / body.mem_file_path).open("wb") as memory:
+        self.at(body.snapshot_path).write_bytes(msgspec.json.encode(self.configuration))
+        with self.at(body.mem_file_path).open("wb") as memory:
             memory.truncate(self.configuration.machine.mem_size_mib << 20)
             memory.seek(1 << 20)
             memory.write(b"changed" if body.snapshot_type == "Diff" else b"everything")
@@ -219,10 +223,10 @@ class Firecracker:
         self.ended = asyncio.ensure_future(self.die())
 
     def _restore(self, body: bodies.SnapshotLoad) -> None:
-        state = (self.directory / body.snapshot_path).read_bytes()
+        state = self.at(body.snapshot_path).read_bytes()
         self.configuration = msgspec.json.decode(state, type=Configuration)
         path = body.mem_backend.backend_path if body.mem_backend else str(body.mem_file_path)
-        if (self.directory / path).stat().st_size != self.configuration.machine.mem_size_mib << 20:
+        if self.at(path).stat().st_size != self.configuration.machine.mem_size_mib << 20:
             raise FaultError("the memory file has another size than the machine")
         for drive in self.configuration.drives:
             self._existing(drive.path_on_host, "Unable to create the virtio block device")
@@ -230,7 +234,7 @@ class Firecracker:
 
     async def _run(self, state: str) -> None:
         if self.configuration.vsock is not None:
-            path = self.directory / self.configuration.vsock.uds_path
+            path = self.at(self.configuration.vsock.uds_path)
             if path.exists():
                 raise FaultError("Vsock: Address in use (os error 98)")
             self._servers.append(await asyncio.start_unix_server(self._connect, path))
@@ -247,7 +251,7 @@ class Firecracker:
                 await writer.drain()
 
     def _existing(self, path: str, fault: str) -> None:
-        if not (self.directory / path).is_file():
+        if not self.at(path).is_file():
             raise FaultError(f"{fault}: No such file or directory (os error 2) {path}")
 
 

@@ -117,6 +117,10 @@ class UnixChannel:
         self._streams.add(stream)
         return stream
 
+    def moved(self, path: str | os.PathLike[str]) -> None:
+        """The socket is there from now on; connections that are open stay."""
+        self._path = Path(path)
+
     async def close(self) -> None:
         for stream in list(self._streams):
             stream.close_now()

@@ -8,26 +8,48 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 
 from cloche.channel.unix import UnixChannel, UnixStream
 from cloche.model.errors import SandboxDeadError
 
 HANDSHAKE_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.1
 _ACCEPTED = re.compile(rb"OK \d{1,10}\n")
 _LONGEST_ANSWER = len(b"OK 4294967295\n")
 
 
 class VsockChannel:
-    """The way to a guest that listens on `port`; `path`: the socket of its virtual machine."""
+    """The way to a guest that listens on `port`; `path`: the socket of its virtual machine. `answer_seconds`: how long
+    it may take until the guest answers for the first time; it may be booting."""
 
-    def __init__(self, path: str | os.PathLike[str], port: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], port: int, *, answer_seconds: float = 0.0) -> None:
         if not 0 <= port < 1 << 32:
             raise ValueError(f"no vsock port: {port}")
         self._connections = UnixChannel(path)
         self._port = port
+        self._patience_seconds = answer_seconds
 
     async def open(self) -> UnixStream:
-        """Raises SandboxDeadError when the machine or its guest does not answer (a guest that boots still does not)."""
+        """Raises SandboxDeadError when the machine or its guest does not answer."""
+        deadline, pause = time.monotonic() + self._patience_seconds, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                stream = await self._open()
+            except SandboxDeadError:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                self._patience_seconds = 0.0
+                return stream
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def moved(self, path: str | os.PathLike[str]) -> None:
+        """The socket is there from now on; connections that are open stay."""
+        self._connections.moved(path)
+
+    async def _open(self) -> UnixStream:
         stream = await self._connections.open()
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):

@@ -14,7 +14,7 @@ from cloche.engines.base import Box
 from cloche.engines.launched import supervisor
 from cloche.engines.launched.engine import end_all, make_directories
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import captures, checks, disks, machine, monitor
+from cloche.engines.vm import captures, checks, disks, machine, monitor, vmms
 from cloche.engines.vm.captures import Running
 from cloche.engines.vm.ground import khz
 from cloche.engines.vm.plan import Ground, Seat, of_nobody
@@ -51,9 +51,10 @@ class Boots:
         seat = Seat(run_dir=box.run_dir, root=ground.root, disk=str(disk), memory=memory)
         Running(seat=seat, requires=captures.requirements(ground), memory=None).write()
         words = machine.kernel_words(
-            machine.Boot(accelerator=ground.accelerator, host_khz=khz()), box.spec.limits.resolved()
+            machine.Boot(vmm=ground.bundle.vmm, accelerator=ground.accelerator, host_khz=khz()),
+            box.spec.limits.resolved(),
         )
-        await monitor.launch(
+        await vmms.of(box.engine_state).launch(
             self._facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=words, deadline=box.deadline,
             owner=owner,
         )  # fmt: skip
@@ -94,7 +95,7 @@ class Boots:
     async def machine(self, like: Box, ground: Ground) -> AsyncIterator[Box]:
         """A machine of the same size that is nobody's and has booted; nothing of it stays."""
         place = self.parent / new_sandbox_id()
-        kept = {key: value for key, value in like.engine_state.items() if key in ("version", "ids", "size")}
+        kept = {key: value for key, value in like.engine_state.items() if key in ("version", "vmm", "ids", "size")}
         spec = of_nobody(like.spec)
         box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
         self._held.add(place)
@@ -121,7 +122,7 @@ class Boots:
         await self._guests.warm(box, WARMED)
         running = Running.read(Path(box.run_dir))
         await self._guests.freeze(box)
-        async with monitor.stopped(Path(box.run_dir)) as stopped:
+        async with vmms.stopped(vmms.of(box.engine_state), Path(box.run_dir)) as stopped:
             await captures.take(self._facts, stopped, running, directory)
         taken = captures.Taken(size=monitor.state_size(box.engine_state))
         found = await captures.describe(running, taken, directory)

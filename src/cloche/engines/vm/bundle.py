@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -41,11 +42,12 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     version: tuple[int, int, int]
     loader: str
+    vmm: Literal["qemu", "firecracker"] = "qemu"
 
     @property
     def clones(self) -> bool:
         """Whether its machines can be captured and cloned."""
-        return self.version[:2] >= MODERN
+        return self.vmm == "firecracker" or self.version[:2] >= MODERN
 
     def command(self) -> list[str]:
         """How it is started inside: by its own loader, with its own libraries and firmware."""

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import disks, monitor, pages, plan
+from cloche.engines.vm import disks, firecracker_plan, plan
 from cloche.engines.vm.plan import Ground, Seat, Size
-from cloche.engines.vm.qmp import Qmp
+from cloche.engines.vm.vmms import Asked
 from cloche.model.errors import EngineError, UnavailableError
 
 VERSION = 1
@@ -80,24 +80,24 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def requirements(ground: Ground) -> Requires:
+    shape = firecracker_plan.shape if ground.bundle.vmm == "firecracker" else plan.shape
     return Requires(
-        qemu=f"{ground.bundle.key}-{plan.shape(ground)}",
+        qemu=f"{ground.bundle.key}-{shape(ground)}",
         kernel=ground.kernel_id, root=ground.root_key, accelerator=ground.accelerator,
         cpu=ground.cpu,
     )  # fmt: skip
 
 
-async def take(facts: Facts, stopped: Qmp, running: Running, directory: Path) -> None:
+async def take(facts: Facts, stopped: Asked, running: Running, directory: Path) -> None:
     """All files of a machine that stands still. Raises EngineError, NoSpaceError."""
     seat = running.seat
     if seat.memory is None:
         raise UnavailableError("QEMU 10 or newer is needed to capture a machine", remedy="cloche setup vm")
-    run_dir = Path(seat.run_dir)
     # the same file as the template's: it stays whatever becomes of that one
     os.link(seat.memory, directory / MEMORY)
-    await monitor.save_devices(stopped, directory / DEVICES)
+    await stopped.save_devices(directory / DEVICES)
     await asyncio.gather(
-        pages.save(facts.launcher, monitor.pid_of(run_dir), Path(seat.memory), directory / PAGES),
+        stopped.save_pages(facts, seat, directory / PAGES),
         asyncio.to_thread(disks.copy_disk, Path(seat.disk), directory / DISK),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import msgspec
 from cloche.engines.base import BoxStatus, Check
 from cloche.engines.launched import supervisor
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import assets, bundle, disks, kvm
-from cloche.model.errors import ClocheError
+from cloche.engines.vm import assets, bundle, disks, firecracker_bundle, kvm, vmms
+from cloche.model.errors import ClocheError, UnavailableError
 
 SETUP = "cloche setup vm"
+UNPROVEN = "it is unproven, no test of Cloche's has ever run a machine in it"
 #: the guest's last line when it has ended as it was asked to (guest/README.md)
 ENDED = re.compile(r"cloche-guest: ended (\d{1,3})")
 LAST_LINES = 12
@@ -23,11 +25,20 @@ PANIC = "Kernel panic"
 
 async def run(facts: Facts, home: Path) -> list[Check]:
     """Never raises, and boots nothing."""
-    return [await _qemu(home), await asyncio.to_thread(_kernel, facts, home), *_formatting(), await _accelerator(home)]
+    try:
+        vmm = vmms.wanted()
+    except UnavailableError as error:
+        return [Check(id="vm.vmm", status="missing", summary=error.message, remedy=error.remedy, required=True)]
+    same = [await asyncio.to_thread(_kernel, facts, home), *_formatting()]
+    if vmm == "firecracker":
+        return [await _firecracker(home), *same, _kvm_alone(await _accelerator(home))]
+    return [_qemu_is_used(), await _qemu(home), *same, await _accelerator(home)]
 
 
 def can_clone(home: Path) -> bool:
     """By what is known without making anything."""
+    if os.environ.get(vmms.VARIABLE) == "firecracker":
+        return True
     program = bundle.find_program()
     made = bundle.known(home) if program else None
     return made is None or made.clones
@@ -44,6 +55,30 @@ async def _qemu(home: Path) -> Check:
         return Check(id="vm.qemu", status="ok", summary=text, required=True)
     lost = f"{text}: every sandbox boots anew, and none can be forked, suspended or captured; 10 or newer can"
     return Check(id="vm.qemu", status="degraded", summary=lost, remedy=bundle.REMEDY, required=True)
+
+
+def _qemu_is_used() -> Check:
+    there = firecracker_bundle.find_program() is not None
+    text = f"QEMU; Firecracker is here too, and only used when named: {UNPROVEN}" if there else "QEMU"
+    return Check(id="vm.vmm", status="ok", summary=text)
+
+
+async def _firecracker(home: Path) -> Check:
+    try:
+        made = await firecracker_bundle.bundle(home)
+    except (ClocheError, OSError) as error:
+        remedy = getattr(error, "remedy", None) or firecracker_bundle.REMEDY
+        return Check(id="vm.vmm", status="missing", summary=str(error), remedy=remedy, required=True)
+    text = f"Firecracker {'.'.join(map(str, made.version))}: {UNPROVEN}"
+    return Check(id="vm.vmm", status="degraded", summary=text, remedy=f"{vmms.VARIABLE}=qemu", required=True)
+
+
+def _kvm_alone(found: Check) -> Check:
+    """Firecracker emulates nothing."""
+    if found.status == "ok":
+        return msgspec.structs.replace(found, required=True)
+    text = f"Firecracker works with KVM only: {found.summary.rpartition(': ')[2]}"
+    return Check(id="vm.accelerator", status="missing", summary=text, remedy=found.remedy, required=True)
 
 
 def _kernel(facts: Facts, home: Path) -> Check:
@@ -85,10 +120,11 @@ def explained(status: BoxStatus, run_dir: Path) -> BoxStatus:
         return status
     said = console(run_dir)
     if PANIC in said:
-        return msgspec.structs.replace(status, reason="guest_panic")
+        return msgspec.structs.replace(status, reason="guest_panic", said=last_words(run_dir))
     if ended := ENDED.search(said):
         return BoxStatus(status="exited", exit_code=int(ended[1]), reason="stopped")
-    return msgspec.structs.replace(status, reason="guest_died" if status.exit_code == 0 else "monitor_died")
+    reason = "guest_died" if status.exit_code == 0 else "monitor_died"
+    return msgspec.structs.replace(status, reason=reason, said=last_words(run_dir) or None)
 
 
 def console(run_dir: Path) -> str:

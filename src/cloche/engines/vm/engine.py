@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import msgspec
 from cloche.channel.base import Channel
 from cloche.engines.base import Box, BoxStatus, BoxUsage, Capabilities, Check, Manifest, Report
 from cloche.engines.launched.engine import LaunchedEngine, end_all, forget_last_run, make_directories, may_run
-from cloche.engines.vm import captures, checks, disks, monitor, plan
+from cloche.engines.vm import captures, checks, choice, disks, monitor, plan, vmms
 from cloche.engines.vm.boot import Boots
 from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
 from cloche.engines.vm.ground import Grounds, accelerator
 from cloche.engines.vm.plan import Ground, Seat
 from cloche.engines.vm.standby import Standbys
 from cloche.engines.vm.templates import Templates
+from cloche.engines.vm.vmms import Asked
 from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.limits import ResolvedLimits
@@ -69,11 +71,11 @@ class VmEngine(LaunchedEngine):
         await self._grounds.renew(report)
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
-        return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
+        return {**plan.engine_state(self.facts, self.tag, sandbox_id, spec), **choice.of_new(self.facts)}
 
     async def create(self, box: Box) -> None:
         make_directories(box)
-        ground = await self._grounds.of(box.spec.image)
+        ground = await self._grounds.of(box.spec.image, vmm=vmms.of(box.engine_state).name)
         if not ground.bundle.clones or os.environ.get("CLOCHE_VM_TEMPLATES") == "0":
             await self._boots.fresh(box, ground)
         else:
@@ -83,7 +85,7 @@ class VmEngine(LaunchedEngine):
     async def start(self, box: Box) -> None:
         make_directories(box)
         forget_last_run(Path(box.run_dir))
-        ground = await self._grounds.of(box.spec.image)
+        ground = await self._grounds.of(box.spec.image, vmm=vmms.of(box.engine_state).name)
         await self._boots.boot(box, ground, Path(box.state_dir, DISK_FILE))
         await self._guests.wake(box, forked=False)
 
@@ -98,7 +100,7 @@ class VmEngine(LaunchedEngine):
             await self._waiting_on(box, ground, seat, template.path(MEMORY), template.path(DISK))
         Running(seat=seat, requires=captures.requirements(ground), memory=template.memory).write()
         if not waited:
-            await monitor.load(self.facts, seat, template.path(DEVICES), None)
+            await vmms.of(box.engine_state).load(self.facts, seat, template.path(DEVICES), None)
         self._standbys.refill(box, ground, template)
 
     async def _waiting_on(self, box: Box, ground: Ground, seat: Seat, memory: Path, disk: Path) -> None:
@@ -111,7 +113,7 @@ class VmEngine(LaunchedEngine):
         await self._launch(box, ground, seat)
 
     async def _launch(self, box: Box, ground: Ground, seat: Seat) -> None:
-        await monitor.launch(
+        await vmms.of(box.engine_state).launch(
             self.facts, ground, seat, box.engine_state, sandbox_id=box.sandbox_id, words=None, deadline=box.deadline
         )
 
@@ -131,9 +133,9 @@ class VmEngine(LaunchedEngine):
 
     async def _as_qemu_says(self, box: Box) -> BoxStatus:
         try:
-            async with await monitor.qmp(Path(box.run_dir)) as asked:
+            async with _asked(box) as asked:
                 state = await asked.status()
-        except EngineError:
+        except (EngineError, SandboxDeadError):
             # busy with another connection, or about to end: the supervisor has just said that it lives
             state = "running"
         return BoxStatus(status="paused" if state == "paused" and box.sandbox_id not in self._capturing else "running")
@@ -157,12 +159,12 @@ class VmEngine(LaunchedEngine):
     async def pause(self, box: Box) -> None:
         # frozen inside first: a fork of a paused machine must run nothing before it is told who it is
         await self._guests.freeze(box)
-        async with await monitor.qmp(Path(box.run_dir)) as asked:
-            await asked.execute("stop")
+        async with _asked(box) as asked:
+            await asked.stop()
 
     async def resume(self, box: Box) -> None:
-        async with await monitor.qmp(Path(box.run_dir)) as asked:
-            await asked.execute("cont")
+        async with _asked(box) as asked:
+            await asked.go_on()
         await self._guests.set_clock(box)
         await self._guests.thaw(box)
 
@@ -175,9 +177,9 @@ class VmEngine(LaunchedEngine):
         return await captures.describe(running, taken, Path(directory), sums=lasting)
 
     @contextlib.asynccontextmanager
-    async def _standing_still(self, box: Box, resume: bool) -> AsyncIterator[Any]:
+    async def _standing_still(self, box: Box, resume: bool) -> AsyncIterator[Asked]:
         """Frozen inside, then stopped. Whatever happens to the capture, the machine goes on unless it was paused."""
-        async with await monitor.qmp(Path(box.run_dir)) as asked:
+        async with _asked(box) as asked:
             was = await asked.status()
             marker = Path(box.run_dir, CAPTURING)
             marker.write_text(was)
@@ -186,12 +188,13 @@ class VmEngine(LaunchedEngine):
             try:
                 if was == "running":
                     await self._guests.freeze(box)
-                    await asked.execute("stop")
+                    await asked.stop()
                 yield asked
                 done = True
             finally:
+                await self._guests.was_captured(box)
                 if was == "running" and (resume or not done):
-                    await asked.execute("cont")
+                    await asked.go_on()
                     await self._guests.thaw(box)
                 marker.unlink(missing_ok=True)
                 self._capturing.discard(box.sandbox_id)
@@ -200,7 +203,7 @@ class VmEngine(LaunchedEngine):
         make_directories(box)
         forget_last_run(Path(box.run_dir))
         found = captures.read_manifest(manifest)
-        ground = await self._grounds.of(box.spec.image, found.requires.root)
+        ground = await self._grounds.of(box.spec.image, found.requires.root, vmm=vmms.of(box.engine_state).name)
         captures.require_same(found.requires, ground)
         captures.require_size(found, monitor.state_size(box.engine_state))
         source = Path(directory)
@@ -209,10 +212,10 @@ class VmEngine(LaunchedEngine):
         await self._guests.wake(box, forked=forked)
 
     async def _restored(self, box: Box, ground: Ground, found: captures.Manifest, source: Path) -> None:
-        seat = _seat(box, ground)
-        Running(seat=seat, requires=found.requires, memory=found.files[MEMORY]).write()
-        await self._waiting_on(box, ground, seat, source / MEMORY, source / DISK)
-        await monitor.load(self.facts, seat, source / DEVICES, source / PAGES)
+        seat, vmm = _seat(box, ground), vmms.of(box.engine_state)
+        Running(seat=seat, requires=found.requires, memory=found.files[vmm.base]).write()
+        await self._waiting_on(box, ground, seat, source / vmm.base, source / DISK)
+        await vmm.load(self.facts, seat, source / DEVICES, source / PAGES)
 
     async def verify(self, directory: str, manifest: Manifest) -> None:
         found = captures.read_manifest(manifest)
@@ -265,6 +268,10 @@ class VmEngine(LaunchedEngine):
         places = (self._standbys.parent.glob("*"), self._boots.parent.glob("*"), self._templates.parent.glob(".*"))
         held = {*self._standbys.held(), *self._boots.held()}
         return sorted(path for found in places for path in found if path not in held)
+
+
+def _asked(box: Box) -> AbstractAsyncContextManager[Asked]:
+    return vmms.of(box.engine_state).asked(Path(box.run_dir))
 
 
 def _seat(box: Box, ground: Ground) -> Seat:

@@ -1,8 +1,8 @@
 """Firecracker's HTTP API: the bodies of its requests, and one method for each request that Cloche makes.
 
 As src/firecracker/swagger/firecracker.yaml has it (1.17.0-dev, and no field that 1.8 does not know: unknown ones are
-refused). Every success is 204, every refusal 400 with `fault_message`. Paths are relative to where Firecracker runs,
-in a jail or not, so that a capture can be restored anywhere: the paths of drives and of the vsock are in its state."""
+refused). Every success is 204, every refusal 400 with `fault_message`. Paths are those in its box, the same for every
+machine: the paths of drives and of the vsock are in the state of a capture."""
 
 from __future__ import annotations
 
@@ -26,13 +26,8 @@ _STATES = frozenset({"Not started", "Running", "Paused"})
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:[-+][0-9A-Za-z.+-]{1,64})?")
 
 
-def machine_config(machine: Machine, *, track_changes: bool) -> dict[str, Any]:
-    return {
-        "vcpu_count": machine.vcpus,
-        "mem_size_mib": machine.memory_mib,
-        "smt": False,
-        "track_dirty_pages": track_changes,
-    }
+def machine_config(machine: Machine) -> dict[str, Any]:
+    return {"vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib, "smt": False, "track_dirty_pages": False}
 
 
 def boot_source(machine: Machine, kernel: str, initramfs: str) -> dict[str, Any]:
@@ -86,7 +81,7 @@ class FirecrackerApi:
             wanted = ".".join(map(str, MINIMUM_VERSION))
             raise UnavailableError(
                 f"Firecracker {'.'.join(map(str, version))} is too old: Cloche needs {wanted} or newer",
-                remedy="install a newer release of Firecracker, or --engine vm with QEMU",
+                remedy="install a newer release of Firecracker, or CLOCHE_VMM=qemu",
             )
         return version
 
@@ -110,23 +105,18 @@ class FirecrackerApi:
     async def resume(self) -> None:
         await self._send("PATCH", "/vm", {"state": "Resumed"})
 
-    async def create_snapshot(self, state: str, memory: str, *, partial: bool) -> None:
-        """Of a machine that is paused. `partial`: only the memory that changed since the last snapshot of this machine,
-        or since it was restored, as a sparse file; needs `track_changes`."""
-        kind = "Diff" if partial else "Full"
-        body = {"snapshot_type": kind, "snapshot_path": state, "mem_file_path": memory}
+    async def create_snapshot(self, state: str, memory: str) -> None:
+        """Of a machine that is paused, with its whole memory."""
+        body = {"snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory}
         await self._send("PUT", "/snapshot/create", body, SNAPSHOT_SECONDS)
 
-    async def load_snapshot(self, state: str, memory: str, *, resume: bool, track_changes: bool) -> None:
-        """Into a Firecracker that was not configured. When it fails Firecracker ends."""
+    async def load_snapshot(self, state: str, memory: str, *, resume: bool) -> None:
+        """Into a Firecracker that was not configured. It maps the memory privately. When it fails Firecracker ends."""
         body: dict[str, Any] = {
             "snapshot_path": state,
             "mem_backend": {"backend_type": "File", "backend_path": memory},
             "resume_vm": resume,
         }
-        if track_changes:
-            # deprecated for track_dirty_pages, which the older ones refuse
-            body["enable_diff_snapshots"] = True
         await self._send("PUT", "/snapshot/load", body, SNAPSHOT_SECONDS)
 
     async def _get(self, target: str) -> Any:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.engines.vm import assets, bundle, kvm
+from cloche.engines.vm import assets, bundle, firecracker_bundle, kvm, vmms
 from cloche.engines.vm.machine import Accelerator
 from cloche.engines.vm.plan import Ground
 from cloche.model.errors import UnavailableError
@@ -32,10 +32,10 @@ class Grounds:
         self._roots: dict[str, tuple[float, RootImage]] = {}
         self._looking = asyncio.Lock()
 
-    async def of(self, image: str, root_key: str | None = None) -> Ground:
+    async def of(self, image: str, root_key: str | None = None, *, vmm: vmms.Name | None = None) -> Ground:
         """`root_key`: of the root filesystem that it has to be, if that is still here; what was captured on the /usr of
         before an update goes on with that one. Raises UnavailableError with the remedy of what is missing."""
-        made, found = await self.bundle(), await self.assets()
+        made, found = await self.bundle(vmm), await self.assets()
         root = await asyncio.to_thread(kept_root, self._home, root_key) or await self._root(image)
         return Ground(
             bundle=made, kernel=str(found.kernel), kernel_id=found.kernel_id, initramfs=str(found.initramfs),
@@ -43,7 +43,10 @@ class Grounds:
             accelerator=accelerator(self._home), cpu=processor(),
         )  # fmt: skip
 
-    async def bundle(self) -> bundle.Bundle:
+    async def bundle(self, vmm: vmms.Name | None = None) -> bundle.Bundle:
+        """`vmm`: of a machine that has one already."""
+        if (vmm or vmms.wanted()) == "firecracker":
+            return await firecracker_bundle.bundle(self._home)
         return await bundle.bundle(self._home)
 
     async def assets(self) -> assets.Assets:

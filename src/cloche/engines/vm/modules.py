@@ -14,8 +14,8 @@ from cloche.engines.vm.decompress import inflate, is_compressed
 
 #: the channel, the disks, and what the root is made of; each may be built into the kernel instead
 WANTED = ("virtio_mmio", "virtio_console", "virtio_blk", "overlay", "erofs", "ext4")
-#: the way to a guest whose VMM has a vsock in the place of the channel; it loads them when it is told to use that. A kernel
-#: without them boots in every other VMM
+#: the way to a guest whose VMM has a vsock in the place of the channel; it loads them when it is told to use that. A
+#: kernel without them boots in every other VMM
 VSOCK = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
 #: what those needed in kernels that were looked at, so that one reading of a package is enough
 USUAL = frozenset({*WANTED, *VSOCK, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs", "lz4_decompress",

@@ -10,7 +10,7 @@ import msgspec
 
 from cloche.engines.base import Box, Progress, Report
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import kvm, plan
+from cloche.engines.vm import choice, kvm, plan
 from cloche.engines.vm.boot import Boots
 from cloche.engines.vm.ground import Grounds
 from cloche.engines.vm.kvm import Verdict
@@ -53,7 +53,7 @@ async def _boots(facts: Facts, grounds: Grounds, boots: Boots) -> str | None:
     """Why it does not; None when it does."""
     with tempfile.TemporaryDirectory(prefix="cloche-empty-") as empty:
         ground = msgspec.structs.replace(await grounds.of(empty), accelerator="kvm")
-    state = {"version": plan.STATE_VERSION, "ids": plan.monitor_ids(facts),
+    state = {**choice.of_new(facts), "version": plan.STATE_VERSION,
              "size": msgspec.to_builtins(plan.size(SPEC.limits.resolved()))}  # fmt: skip
     like = Box(sandbox_id="probe", spec=SPEC, run_dir="", state_dir="", engine_state=state)
     try:

@@ -18,7 +18,7 @@ from cloche.engines.base import Box
 from cloche.engines.launched import cgroups, supervisor
 from cloche.engines.launched.engine import end_all
 from cloche.engines.launched.facts import Facts
-from cloche.engines.vm import captures, disks, monitor
+from cloche.engines.vm import captures, disks, vmms
 from cloche.engines.vm.plan import Ground, Seat, of_nobody
 from cloche.engines.vm.templates import Template
 from cloche.engines.vm.waking import Guests
@@ -29,7 +29,7 @@ from cloche.model.ids import new_sandbox_id
 QUIET_SECONDS = 120.0
 #: the machine that was just made comes first
 REFILL_SECONDS = 0.05
-KEPT_STATE = ("version", "ids", "size")
+KEPT_STATE = ("version", "vmm", "ids", "size")
 
 
 class Standbys:
@@ -121,11 +121,12 @@ class Standbys:
         await asyncio.to_thread(disks.copy_disk, template.path(captures.DISK), disk)
         seat = Seat(run_dir=str(place), root=ground.root, disk=str(disk), memory=memory)
         # without cgroups: those are its sandbox's, and it enters them before it runs anything of that
-        kept = {key: like.engine_state[key] for key in KEPT_STATE}
+        kept = {key: like.engine_state[key] for key in KEPT_STATE if key in like.engine_state}
         spec = of_nobody(like.spec)
         box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
-        await monitor.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
-        await monitor.load(self._facts, seat, template.path(captures.DEVICES), None)
+        vmm = vmms.of(kept)
+        await vmm.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
+        await vmm.load(self._facts, seat, template.path(captures.DEVICES), None)
         await self._guests.wake(box, forked=False)
         await self._guests.rehearse(box)
 

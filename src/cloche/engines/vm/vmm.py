@@ -1,15 +1,9 @@
-"""What the engine needs of a VMM, so that it can use QEMU, Firecracker or vfkit without knowing which.
+"""What a VMM driver offers that the engine does not use yet: vfkit's. What QEMU and Firecracker are to the engine is in
+vmms.py.
 
 A driver keeps nothing between calls: a node that was restarted finds the machine by its `Seating` alone. Starting the
-program is the launcher's work; a driver only says what to start. Where the three differ:
-
-- QEMU gets every file as a descriptor and boots or waits for a state as soon as it is started, so `boot` has nothing
-  to do. Its state is loaded over QMP, its channel is the multiplexer on one socket. A capture is the devices' state and
-  the pages that differ from what the memory began as, which are read from outside.
-- Firecracker opens files by name, in its directory or jail, where `seat` puts them first; it is configured over its API
-  after it was started (`boot`). A capture is the devices' state and the whole memory, which Firecracker writes
-  itself, and every restore maps privately. Its channel is vsock.
-- vfkit gets paths in its arguments and boots at once. It can pause, and neither capture nor restore."""
+program is the launcher's work; a driver only says what to start. vfkit gets paths in its arguments and boots at once.
+It can pause, and neither capture nor restore."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloche.channel.muxed import MuxChannel
 from cloche.engines.base import Box
 from cloche.engines.launched import supervisor
+from cloche.engines.vm import vmms
+from cloche.engines.vm.vmms import MovableChannel
 from cloche.guest_api import Guest, Wake
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessSpec
@@ -29,19 +30,19 @@ class Guests:
     """One channel for each machine: QEMU serves one connection at a time, so everybody has to share it."""
 
     def __init__(self) -> None:
-        self._links: dict[str, tuple[MuxChannel, Guest]] = {}
+        self._links: dict[str, tuple[MovableChannel, Guest]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def channel(self, box: Box) -> MuxChannel:
+    def channel(self, box: Box) -> MovableChannel:
         return self._link(box)[0]
 
     def guest(self, box: Box) -> Guest:
         return self._link(box)[1]
 
-    def _link(self, box: Box) -> tuple[MuxChannel, Guest]:
+    def _link(self, box: Box) -> tuple[MovableChannel, Guest]:
         found = self._links.get(box.sandbox_id)
         if found is None:
-            channel = MuxChannel(Path(box.run_dir, "channel.sock"), answer_seconds=ANSWER_SECONDS)
+            channel = vmms.of(box.engine_state).channel(Path(box.run_dir), ANSWER_SECONDS)
             found = self._links[box.sandbox_id] = channel, Guest(channel)
         return found
 
@@ -49,7 +50,7 @@ class Guests:
         """The machine that was this one is that box from now on."""
         link = self._links.pop(sandbox_id, None)
         if link is not None:
-            link[0].moved(Path(box.run_dir, "channel.sock"))
+            link[0].moved(vmms.of(box.engine_state).channel_path(Path(box.run_dir)))
             self._links[box.sandbox_id] = link
 
     def forget(self, sandbox_id: str) -> None:
@@ -104,6 +105,11 @@ class Guests:
     async def thaw(self, box: Box) -> None:
         await self.guest(box).thaw()
 
+    async def was_captured(self, box: Box) -> None:
+        """Streams of before may look alive and lead nowhere."""
+        if vmms.of(box.engine_state).ends_streams and box.sandbox_id in self._links:
+            await self.channel(box).close()
+
     async def set_clock(self, box: Box) -> None:
         """A machine that stood still has not seen the time pass."""
         await self.guest(box).set_clock(time.time())
@@ -113,7 +119,7 @@ def machine_id(sandbox_id: str) -> str:
     return hashlib.sha256(f"cloche machine-id {sandbox_id}".encode()).hexdigest()[:32]
 
 
-async def _close(channel: MuxChannel, guest: Guest) -> None:
+async def _close(channel: MovableChannel, guest: Guest) -> None:
     with contextlib.suppress(ClocheError, OSError):
         await guest.close()
         await channel.close()
