@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -51,7 +52,10 @@ class Outside(firecracker.Firecracker):
         await super()._run(state)
         self.at("vsock.sock").chmod(0o777)
         argv = [str(GUEST), "--listen", str(self._place / "guest.sock")]
-        self._guest = await asyncio.create_subprocess_exec(*argv, cwd=self._place, env={"PATH": "/usr/bin:/bin"})
+        # whoever is not root cannot become anybody
+        shared = "0" if os.geteuid() == 0 else "1"
+        environment = {"PATH": "/usr/bin:/bin", "CLOCHE_SHARED_UID": shared}
+        self._guest = await asyncio.create_subprocess_exec(*argv, cwd=self._place, env=environment)
 
     async def die(self) -> None:
         await super().die()

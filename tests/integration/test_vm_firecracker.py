@@ -67,9 +67,9 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def spec(home: Path) -> SandboxSpec:
     (home / "root").mkdir()
-    return SandboxSpec(
-        image=str(home / "root"), user="root", workdir="/", limits=Limits(memory_mib=128, disk_mib=16)
-    )  # fmt: skip
+    user = "root" if os.geteuid() == 0 else "user"
+    limits = Limits(memory_mib=128, disk_mib=16)
+    return SandboxSpec(image=str(home / "root"), user=user, workdir="/", limits=limits)
 
 
 @pytest.fixture
