@@ -142,7 +142,9 @@ def test_without_a_console_there_is_no_serial_port() -> None:
     assert "isa-serial=off" in option(argv, "-M")[0] and "-serial" not in argv
 
 
-@pytest.mark.parametrize(("accelerator", "cpu", "pit"), [("tcg", "max,la57=off,erms=off,fsrm=off", "on"), ("kvm", "host", "off")])
+@pytest.mark.parametrize(
+    ("accelerator", "cpu", "pit"), [("tcg", "max,la57=off,erms=off,fsrm=off", "on"), ("kvm", "host", "off")]
+)
 def test_the_processor_follows_the_accelerator(accelerator: Any, cpu: str, pit: str) -> None:
     argv = qemu_argv(machine(accelerator=accelerator), FILES, incoming=False, memory=9, sockets=SOCKETS)
     assert option(argv, "-cpu") == [cpu] and f"pit={pit}" in option(argv, "-M")[0]
