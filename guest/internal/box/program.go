@@ -11,6 +11,7 @@ const (
 	// below are this process's own descriptors, above is where they wait to be placed
 	lowestGiven, highestGiven = 10, 99
 	programBacklog            = 8
+	programOpenFiles          = 512
 	longestSocketName         = 64
 	kvmMajor, kvmMinor        = 10, 232
 )
@@ -90,11 +91,21 @@ func (p *Program) filter() []seccomp.Instruction {
 	return seccomp.VMM()
 }
 
-// limitFiles: a monitor that was taken over would fill the host's disk through the file of its machine's.
+// limitFiles: a monitor that was taken over would fill the host's disk through the file of its machine's. Descriptors
+// that it puts into a socket and nobody takes count for all processes of its id: with more of them than the node may have
+// open, and with the same id, the node could give none to anybody.
 func (p *Program) limitFiles() error {
-	const fsize = 1
-	if p == nil || p.FileBytes == 0 {
+	const fsize, nofile = 1, 7
+	if p == nil {
 		return nil
+	}
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(nofile, &now); err != nil {
+		return err
+	}
+	most := min(now.Max, programOpenFiles)
+	if err := syscall.Setrlimit(nofile, &syscall.Rlimit{Cur: most, Max: most}); err != nil || p.FileBytes == 0 {
+		return err
 	}
 	return syscall.Setrlimit(fsize, &syscall.Rlimit{Cur: p.FileBytes, Max: p.FileBytes})
 }

@@ -173,6 +173,24 @@ func files() map[string]call {
 	return found
 }
 
+// manyDescriptors: what lies in a socket counts for everybody who has its id, and there it needs one of each.
+func manyDescriptors() error {
+	var held []int
+	defer func() {
+		for _, fd := range held {
+			_ = syscall.Close(fd)
+		}
+	}()
+	for len(held) < 1000 {
+		fd, err := syscall.Dup(readOnlyFD)
+		if err != nil {
+			return err
+		}
+		held = append(held, fd)
+	}
+	return nil
+}
+
 // reads: what is covered can be opened and has nothing in it.
 func reads(path string) call {
 	return func() error {
@@ -287,6 +305,7 @@ func privileges() map[string]call {
 		"compare":          raw(numbers["kcmp"], 1, 1, 0, 0, 0),
 		"the clock":        func() error { return syscall.Settimeofday(&syscall.Timeval{Sec: 1}) },
 		"more descriptors": raises(7, 1<<20+7),
+		"many descriptors": manyDescriptors,
 		"more processes":   raises(6, 1<<20),
 		"larger files":     raises(1, 1<<40),
 		"a faster share":   func() error { return syscall.Setpriority(syscall.PRIO_PROCESS, 0, -5) },
