@@ -192,12 +192,15 @@ class VmEngine(LaunchedEngine):
                 yield asked
                 done = True
             finally:
-                await self._guests.was_captured(box)
-                if was == "running" and (resume or not done):
-                    await asked.go_on()
-                    await self._guests.thaw(box)
-                marker.unlink(missing_ok=True)
-                self._capturing.discard(box.sandbox_id)
+                try:
+                    await self._guests.was_captured(box)
+                    if was == "running" and (resume or not done):
+                        await asked.go_on()
+                        await self._guests.thaw(box)
+                finally:
+                    # also of a guest that refuses: it is not being captured any more
+                    marker.unlink(missing_ok=True)
+                    self._capturing.discard(box.sandbox_id)
 
     async def restore(self, box: Box, directory: str, manifest: Manifest, *, forked: bool) -> None:
         make_directories(box)
