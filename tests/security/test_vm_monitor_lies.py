@@ -14,13 +14,16 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from cloche.channel import mux_frames as wire
 from cloche.channel.mux import MAX_UNTAKEN_BYTES
 from cloche.channel.mux_line import MuxLine
-from cloche.engines.vm import monitor, plan
+from cloche.engines.launched.facts import Facts
+from cloche.engines.vm import monitor, pages, plan, qemu
 from cloche.engines.vm.qmp import Qmp
 from cloche.model.errors import EngineError, NoSpaceError
 
@@ -197,6 +200,32 @@ async def test_no_room_for_the_state_is_told_as_that(tmp_path: Path, monkeypatch
 
 def full(target: int, data: bytes) -> None:
     raise OSError(28, "No space left on device")
+
+
+async def test_one_that_ends_while_its_memory_is_copied_has_no_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number may be that of another user's machine by then, on a clone of the same memory."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/supervisor.json").write_text('{"init_pid": 1}')
+    seat = plan.Seat(run_dir=str(tmp_path / "run"), root="", disk="", memory="memory")
+
+    def ends(sock: socket.socket, name: str, given: list[int]) -> None:
+        # the answer to a question that nobody has put yet, and its end
+        sock.sendall(DONE + b'{"return": {"status": "paused"}}\n')
+        sock.shutdown(socket.SHUT_RDWR)
+
+    async def copied(*arguments: object) -> int:
+        return 1
+
+    monkeypatch.setattr(pages, "save", copied)
+    with lying(tmp_path / "q", ends) as path:
+        async with await Qmp.connect(path) as asked:
+            await asked.execute("stop")
+            with pytest.raises(EngineError):
+                await qemu.AskedQemu(asked).save_pages(
+                    cast(Facts, SimpleNamespace(launcher=tmp_path)), seat, tmp_path / "pages"
+                )
 
 
 async def test_streams_that_are_refused_do_not_pile_up(tmp_path: Path) -> None:

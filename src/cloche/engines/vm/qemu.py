@@ -33,6 +33,8 @@ class AskedQemu:
     async def save_pages(self, facts: Facts, seat: Seat, target: Path) -> None:
         assert seat.memory is not None
         await pages.save(facts.launcher, monitor.pid_of(Path(seat.run_dir)), Path(seat.memory), target)
+        # copied by its number, which is another's once it has ended: who still answers has had it all along
+        await self._qmp.status()
 
 
 class Qemu:
