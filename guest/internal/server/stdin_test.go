@@ -116,7 +116,7 @@ func TestTerminal(t *testing.T) {
 	reader.until("33 77")
 	g.call(204, "POST", one+"/resize", `{"rows":44,"cols":99}`)
 	g.call(200, "POST", one+"/stdin", "hi\n")
-	reader.until("got hi")
+	reader.until("got hi\r\n") // all of it: what follows is counted from the beginning
 	if !strings.Contains(reader.text, "44 99") {
 		t.Errorf("%q", reader.text)
 	}
