@@ -33,7 +33,7 @@ COMMANDS = {
     "stop": "Stop sandboxes.",
     "start": "Start stopped sandboxes.",
     "pause": "Freeze sandboxes in memory.",
-    "suspend": "Put sandboxes into files, until they are resumed.",
+    "suspend": "Put sandboxes into files, until `cloche resume`.",
     "resume": "Let paused or suspended sandboxes go on.",
     "fork": "Make sandboxes that go on from where one is.",
     "snapshot": "Keep running sandboxes as they are, to go on from there.",

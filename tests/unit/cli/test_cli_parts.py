@@ -31,8 +31,11 @@ def test_help_imports_no_command() -> None:
     assert run.stdout.strip().endswith("[]")
 
 
-#: a terminal, a script, a log and another protocol have no JSON
-NO_JSON = {("mcp", "mcp"), ("shell", "shell"), ("completion", "completion"), ("serve", "serve"), ("node", "run")}
+#: a terminal, a script, a log, an archive and another protocol have no JSON
+NO_JSON = {
+    ("mcp", "mcp"), ("shell", "shell"), ("completion", "completion"), ("serve", "serve"), ("node", "run"),
+    ("snapshot", "export"),
+}  # fmt: skip
 
 
 def test_every_leaf_takes_json() -> None:

@@ -74,7 +74,7 @@ def test_engines_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     ]
     points.append(importlib.metadata.EntryPoint("broken", "no_such_module:Engine", registry.ENTRY_POINTS))
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points if group == "cloche.engines" else [])
-    assert registry.names() == ["namespace", "fake", "broken", "other"]
+    assert registry.names() == ["vm", "namespace", "fake", "broken", "other"]
     assert isinstance(registry.build("other", tmp_path), FakeEngine)
     with pytest.raises(UnavailableError):
         registry.load("broken")
