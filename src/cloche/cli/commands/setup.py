@@ -28,7 +28,7 @@ _PROXIES = {"proxy_http": "http_proxy", "proxy_https": "https_proxy", "proxy_no"
 @arguments.json_flag
 @click.argument("engine", required=False)
 def command(engine: str | None, as_json: bool, **given: str | bool | None) -> int:
-    """Fetch what ENGINE needs; without ENGINE list what can be set up.
+    """Fetch what ENGINE needs, such as the kernel for virtual machines. Without ENGINE: list what can be set up.
 
     What is there already is kept, and a set-up that was interrupted goes on where it was. It needs no root.
 
