@@ -41,6 +41,8 @@ APT_FOR_TESTS = {
     "gpg": "gpg", "gpg-agent": "gpg-agent", "mkfs.erofs": "erofs-utils", "mkfs.ext4": "e2fsprogs",
     "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }  # fmt: skip
+#: tests that boot virtual machines and need nothing that only one test may have
+MACHINES = ("tests/integration/test_vm_*.py", "tests/integration/test_microvm_guide.py", "tests/faults/test_kill_vm.py")
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
@@ -78,11 +80,16 @@ def test(arguments: list[str]) -> int:
     if not os.environ.get("CLOCHE_DEV_NO_SETUP"):
         install_inspector()
         venv_run("scripts/prepare_vm.py")
-    # what touches nothing of the machine runs on both CPUs; the rest one by one, as sandboxes have to share it
-    if not arguments and (go("test", "./...") or venv_run("-m", "pytest", "-q", "-n", "2", "tests/unit")):
+    if arguments:
+        return venv_run("-m", "pytest", *arguments)
+    # what touches nothing of the machine runs on both CPUs, and so do virtual machines, each file with a home of its
+    # own; the rest one by one, as sandboxes have to share it
+    both = ["-q", "-n", "2", "--dist", "loadfile"]
+    if go("test", "./...") or venv_run("-m", "pytest", "-q", "-n", "2", "tests/unit"):
         return 1
-    arguments = arguments or ["--ignore=tests/unit"]
-    return venv_run("-m", "pytest", *arguments)
+    machines = sorted(str(path.relative_to(ROOT)) for pattern in MACHINES for path in ROOT.glob(pattern))
+    failed = venv_run("-m", "pytest", *both, *machines)
+    return venv_run("-m", "pytest", "--ignore=tests/unit", *(f"--ignore={path}" for path in machines)) or failed
 
 
 def check(arguments: list[str]) -> int:

@@ -137,7 +137,8 @@ func freezeBox(f *Freezer, frozen bool) error {
 	if err := writeControl(f.File, text); err != nil {
 		return err
 	}
-	for try := 0; try < 2000; try++ {
+	// a process that is in the kernel freezes when it leaves it, which takes as long as a busy disk does
+	for try := 0; try < 10_000; try++ {
 		state, err := readControl(f.State)
 		if err != nil {
 			return err
@@ -146,6 +147,9 @@ func freezeBox(f *Freezer, frozen bool) error {
 			return nil
 		}
 		time.Sleep(500 * time.Microsecond)
+	}
+	if frozen {
+		_ = writeControl(f.File, f.Thaw)
 	}
 	return syscall.ETIMEDOUT
 }
