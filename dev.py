@@ -41,8 +41,11 @@ APT_FOR_TESTS = {
     "gpg": "gpg", "gpg-agent": "gpg-agent", "mkfs.erofs": "erofs-utils", "mkfs.ext4": "e2fsprogs",
     "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }  # fmt: skip
-#: tests that boot virtual machines and need nothing that only one test may have
-MACHINES = ("tests/integration/test_vm_*.py", "tests/integration/test_microvm_guide.py", "tests/faults/test_kill_vm.py")
+#: tests that boot virtual machines, and the suite of all engines: none needs what only one test may have
+MACHINES = (
+    "tests/conformance/test_*.py", "tests/integration/test_vm_*.py", "tests/integration/test_microvm_guide.py",
+    "tests/faults/test_kill_vm.py",
+)  # fmt: skip
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
