@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.integration.guide_blocks import run_blocks
 from tests.integration.node_harness import end_node, environment
-from tests.test_docs import ROOT, blocks_of, commands_of, matches
+from tests.test_docs import ROOT, blocks_of
 
 PAGE = ROOT / "docs" / "guides" / "microvm.md"
 BLOCKS = [block for block in blocks_of(PAGE) if block.exempt and "by a test of its own" in block.exempt]
@@ -32,29 +32,6 @@ def test_every_block_is_run_but_those_that_fetch_or_remove_what_all_share():
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_the_page_shows_is_what_happens(home, vm_place, tmp_path):
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    cloche = directory / "cloche"
-    cloche.write_text(f'#!/bin/sh\nexec {sys.executable} -m cloche.cli "$@"\n')
-    cloche.chmod(0o755)
-    variables = environment(CLOCHE_HOME=str(home), NO_COLOR="1")
-    variables["PATH"] = f"{directory}:{variables['PATH']}"
-    for block in BLOCKS:
-        run_block(block, str(vm_place.directory), variables, tmp_path)
-
-
-def run_block(block, root: str, variables: dict[str, str], work: Path) -> None:
-    body = block.body.replace(" --engine vm", f" --engine vm --image {root}")
-    body = body.replace('engine="vm"', f'engine="vm", image="{root}"')
-    if block.language == "python":
-        run([sys.executable, "-c", body], variables, work)
-        return
-    for command, expected in commands_of(body):
-        said = run(["bash", "-c", command], variables, work)
-        assert matches(expected, said), f"{block}: {command}\nexpected:\n{expected}\ngot:\n{said}"
-
-
-def run(argv: list[str], variables: dict[str, str], work: Path) -> str:
-    done = subprocess.run(argv, cwd=work, env=variables, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, f"{argv[-1]}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    root = vm_place.directory
+    replaced = {" --engine vm": f" --engine vm --image {root}", 'engine="vm"': f'engine="vm", image="{root}"'}
+    run_blocks(BLOCKS, home, tmp_path, replaced)
