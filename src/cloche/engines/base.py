@@ -65,6 +65,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     engine_state: dict[str, Any]
     deadline: float | None = None
 
+    @property
+    def hostname(self) -> str:
+        """The one that was asked for, or made of the id: at most as long as Linux takes (HOST_NAME_MAX is 64)."""
+        return (self.spec.hostname or self.sandbox_id.replace("_", "-"))[:63]
+
 
 class BoxStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`exited`: the guest has ended and `exit_code`/`reason` say how; `gone`: nothing of the box is left.

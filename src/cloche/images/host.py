@@ -181,7 +181,7 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
         "/etc/resolv.conf": "# no network: nobody answers\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
         "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n"
         "protocols: files\nnetworks: files\n",
-        "/etc/machine-id": f"{_machine_id(sandbox_id)}\n",
+        "/etc/machine-id": f"{machine_id(sandbox_id)}\n",
         "/etc/shells": "/bin/sh\n/bin/bash\n",
         "/etc/profile": f"umask 022\n{_PROMPT}",
         "/etc/bash.bashrc": _PROMPT,
@@ -189,7 +189,8 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
     return [Entry("file", path, 0o644, content=content) for path, content in texts.items()]
 
 
-def _machine_id(sandbox_id: str) -> str:
+def machine_id(sandbox_id: str) -> str:
+    """Of /etc/machine-id: the same for a sandbox whenever it is asked, another for each."""
     import hashlib
 
     return hashlib.sha256(f"cloche machine-id {sandbox_id}".encode()).hexdigest()[:32]

@@ -109,14 +109,13 @@ def fixed_limits(facts: Facts, old: ResolvedLimits, new: ResolvedLimits) -> list
 def launcher_plan(facts: Facts, box: Box, *, restore: str = "") -> dict[str, Any]:
     """The whole plan for one start. `restore`: the disk that an earlier stop kept."""
     limits = box.spec.limits.resolved()
-    hostname = box.spec.hostname or box.sandbox_id.replace("_", "-")
-    root = host.root_filesystem(facts.host, box.sandbox_id, hostname[:63], tuple(box.spec.host_paths))
+    root = host.root_filesystem(facts.host, box.sandbox_id, box.hostname, tuple(box.spec.host_paths))
     state = box.engine_state
     return {
         "sandbox_id": box.sandbox_id,
         "run_dir": box.run_dir,
         "guest_path": str(facts.guest),
-        "hostname": hostname[:63],
+        "hostname": box.hostname,
         "ids": state["ids"],
         "cgroups": state.get("cgroups", []),
         "freezer": state.get("freezer"),

@@ -17,7 +17,7 @@ from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import captures, checks, disks, machine, monitor, vmms
 from cloche.engines.vm.captures import Running
 from cloche.engines.vm.ground import khz
-from cloche.engines.vm.plan import Ground, Seat, of_nobody
+from cloche.engines.vm.plan import DISK_FILE, Ground, Seat, nobodys_box
 from cloche.engines.vm.waking import ANSWER_SECONDS, Guests
 from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.ids import new_sandbox_id
@@ -40,7 +40,7 @@ class Boots:
 
     async def fresh(self, box: Box, ground: Ground, *, owner: int = 0) -> None:
         """Boot with an empty disk."""
-        disk = Path(box.state_dir, "disk.img")
+        disk = Path(box.state_dir, DISK_FILE)
         blank = await disks.blank_disk(self._home, monitor.state_size(box.engine_state).disk_mib)
         await asyncio.to_thread(disks.copy_disk, blank, disk)
         await self.boot(box, ground, disk, owner=owner)
@@ -95,9 +95,7 @@ class Boots:
     async def machine(self, like: Box, ground: Ground) -> AsyncIterator[Box]:
         """A machine of the same size that is nobody's and has booted; nothing of it stays."""
         place = self.parent / new_sandbox_id()
-        kept = {key: value for key, value in like.engine_state.items() if key in ("version", "vmm", "ids", "size")}
-        spec = of_nobody(like.spec)
-        box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
+        box = nobodys_box(like, place)
         self._held.add(place)
         try:
             make_directories(box)

@@ -21,7 +21,7 @@ from cloche.engines.vm import captures, checks, choice, disks, monitor, plan, vm
 from cloche.engines.vm.boot import Boots
 from cloche.engines.vm.captures import DEVICES, DISK, MEMORY, PAGES, Running
 from cloche.engines.vm.ground import Grounds, accelerator
-from cloche.engines.vm.plan import Ground, Seat
+from cloche.engines.vm.plan import DISK_FILE, Ground, Seat
 from cloche.engines.vm.standby import Standbys
 from cloche.engines.vm.templates import Templates
 from cloche.engines.vm.vmms import Asked
@@ -30,7 +30,6 @@ from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
-DISK_FILE = "disk.img"
 #: in a run directory while its machine stands still for a capture
 CAPTURING = "capturing"
 #: more than a guest needs that can write at all

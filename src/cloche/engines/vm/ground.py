@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import re
 import time
@@ -92,6 +93,7 @@ def accelerator(home: Path) -> Accelerator:
     return "kvm" if kvm.works(home) else "tcg"
 
 
+@functools.cache
 def processor() -> str:
     """A machine that was captured on one processor does not go on with another: it has seen what that one can do, and
     counts time by its clock."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +64,6 @@ async def load(facts: Facts, seat: Seat, devices: Path, changed: Path | None) ->
         await monitor.execute("migrate-incoming", uri="fd:state")
         # it begins to run by itself as soon as it has everything, and ends when it cannot take it
         await monitor.event("RESUME", LOAD_SECONDS)
-
-
-@asynccontextmanager
-async def stopped(run_dir: Path) -> AsyncIterator[Qmp]:
-    """Its processors stand still inside, and what its devices had begun is done."""
-    async with await qmp(run_dir) as monitor:
-        was = await monitor.status()
-        await monitor.execute("stop")
-        try:
-            yield monitor
-        finally:
-            if was == "running":
-                await monitor.execute("cont")
 
 
 async def save_devices(monitor: Qmp, target: Path) -> int:

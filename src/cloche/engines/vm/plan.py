@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cloche.engines.base import Box
 from cloche.engines.launched import cgroups, ids
 from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import machine
@@ -19,6 +21,8 @@ from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
 STATE_VERSION = 1
+#: in the state directory of a sandbox
+DISK_FILE = "disk.img"
 #: of the machine's memory, beside what the sandbox may use: its kernel and its guest
 KERNEL_MIB = 64
 #: of the host's memory, beside the machine's: QEMU itself, and the code that emulation has translated
@@ -76,6 +80,15 @@ def engine_state(facts: Facts, tag: str, sandbox_id: str, spec: SandboxSpec) -> 
 def of_nobody(spec: SandboxSpec) -> SandboxSpec:
     """Of a machine that waits for somebody: what whoever came before has called his must be in none of its memory."""
     return SandboxSpec(image=spec.image, limits=spec.limits)
+
+
+def nobodys_box(like: Box, place: Path) -> Box:
+    """A box of the same machine that is nobody's yet and lives in `place`. Without cgroups: those are its sandbox's,
+    and it enters them before it runs anything of that."""
+    kept = {key: value for key, value in like.engine_state.items() if key in ("version", "vmm", "ids", "size")}
+    return Box(
+        sandbox_id=place.name, spec=of_nobody(like.spec), run_dir=str(place), state_dir=str(place), engine_state=kept
+    )
 
 
 def check_spec(spec: SandboxSpec) -> None:

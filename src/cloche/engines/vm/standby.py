@@ -19,7 +19,7 @@ from cloche.engines.launched import cgroups, supervisor
 from cloche.engines.launched.engine import end_all
 from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import captures, disks, vmms
-from cloche.engines.vm.plan import Ground, Seat, of_nobody
+from cloche.engines.vm.plan import DISK_FILE, Ground, Seat, nobodys_box
 from cloche.engines.vm.templates import Template
 from cloche.engines.vm.waking import Guests
 from cloche.model.errors import ClocheError
@@ -29,7 +29,6 @@ from cloche.model.ids import new_sandbox_id
 QUIET_SECONDS = 120.0
 #: the machine that was just made comes first
 REFILL_SECONDS = 0.05
-KEPT_STATE = ("version", "vmm", "ids", "size")
 
 
 class Standbys:
@@ -72,7 +71,7 @@ class Standbys:
         longer this node's, it ends with the node."""
         run_dir = Path(box.run_dir)
         try:
-            os.rename(place / "disk.img", disk)
+            os.rename(place / DISK_FILE, disk)
             os.rename(place, run_dir)
             self._made.discard(place)
             self._guests.hand_over(place.name, box)
@@ -116,16 +115,15 @@ class Standbys:
     async def _start(self, like: Box, ground: Ground, template: Template, place: Path) -> None:
         self._made.add(place)
         place.mkdir(0o700, parents=True)
-        memory, disk = str(place / captures.MEMORY), place / "disk.img"
+        memory, disk = str(place / captures.MEMORY), place / DISK_FILE
         os.link(template.path(captures.MEMORY), memory)
         await asyncio.to_thread(disks.copy_disk, template.path(captures.DISK), disk)
         seat = Seat(run_dir=str(place), root=ground.root, disk=str(disk), memory=memory)
-        # without cgroups: those are its sandbox's, and it enters them before it runs anything of that
-        kept = {key: like.engine_state[key] for key in KEPT_STATE if key in like.engine_state}
-        spec = of_nobody(like.spec)
-        box = Box(sandbox_id=place.name, spec=spec, run_dir=str(place), state_dir=str(place), engine_state=kept)
-        vmm = vmms.of(kept)
-        await vmm.launch(self._facts, ground, seat, kept, sandbox_id=place.name, words=None, owner=os.getpid())
+        box = nobodys_box(like, place)
+        vmm = vmms.of(box.engine_state)
+        await vmm.launch(
+            self._facts, ground, seat, box.engine_state, sandbox_id=place.name, words=None, owner=os.getpid()
+        )
         await vmm.load(self._facts, seat, template.path(captures.DEVICES), None)
         await self._guests.wake(box, forked=False)
         await self._guests.rehearse(box)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from cloche.engines.launched import supervisor
 from cloche.engines.vm import vmms
 from cloche.engines.vm.vmms import MovableChannel
 from cloche.guest_api import Guest, Wake
+from cloche.images import host
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessSpec
 
@@ -23,7 +23,6 @@ ANSWER_SECONDS = 60.0
 ENTROPY_BYTES = 64
 WARM_SECONDS = 20.0
 REHEARSALS = 3
-HOSTNAME_MAX = 63
 
 
 class Guests:
@@ -65,11 +64,10 @@ class Guests:
         """Tell it who it is, what time it is, and give it chance of its own. Raises GuestError, SandboxDeadError."""
         written = supervisor.read_json(Path(box.run_dir, "supervisor.json")) or {}
         limits = box.spec.limits.resolved()
-        hostname = box.spec.hostname or box.sandbox_id.replace("_", "-")
         await self.guest(box).wake(Wake(
-            sandbox_id=box.sandbox_id, nonce=str(written.get("nonce", "")), hostname=hostname[:HOSTNAME_MAX],
-            machine_id=machine_id(box.sandbox_id), time=time.time(), entropy=os.urandom(ENTROPY_BYTES), forked=forked,
-            memory_mib=limits.memory_mib, pids=limits.pids, cpus=limits.cpus,
+            sandbox_id=box.sandbox_id, nonce=str(written.get("nonce", "")), hostname=box.hostname,
+            machine_id=host.machine_id(box.sandbox_id), time=time.time(), entropy=os.urandom(ENTROPY_BYTES),
+            forked=forked, memory_mib=limits.memory_mib, pids=limits.pids, cpus=limits.cpus,
         ))  # fmt: skip
 
     async def warm(self, box: Box, commands: Sequence[Sequence[str]]) -> None:
@@ -113,10 +111,6 @@ class Guests:
     async def set_clock(self, box: Box) -> None:
         """A machine that stood still has not seen the time pass."""
         await self.guest(box).set_clock(time.time())
-
-
-def machine_id(sandbox_id: str) -> str:
-    return hashlib.sha256(f"cloche machine-id {sandbox_id}".encode()).hexdigest()[:32]
 
 
 async def _close(channel: MovableChannel, guest: Guest) -> None:
