@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from cloche.model.egress import EgressPolicy, Secret
 from cloche.model.errors import InvalidError
 from cloche.model.lifecycle import State
 from cloche.model.limits import Limits, ResolvedLimits
@@ -56,6 +57,9 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     workdir: str | None = None
     user: str = "user"
     hostname: str | None = None
+    egress: EgressPolicy | None = None
+    """What it may reach; None: nothing, and no name is answered either."""
+    secrets: list[Secret] = []
     ttl_seconds: float | None = None
     idle_timeout_seconds: float | None = None
 
