@@ -78,8 +78,8 @@ class Answer(Message, frozen=True, kw_only=True):
 
 
 class Publish(Message, frozen=True, kw_only=True):
-    """`slug`: the name under which the ingress knows it (`http://SLUG.localhost:PORT`). `address_port`: the loopback port
-    for raw TCP; 0: any that is free. The reply's data: {"ingress_port", "address_port"}."""
+    """`slug`: the name under which the ingress knows it (`http://SLUG.localhost:PORT`). `address_port`: the loopback
+    port for raw TCP; 0: any that is free. The reply's data: {"ingress_port", "address_port"}."""
 
     id: int
     sandbox_id: str
@@ -142,8 +142,8 @@ class Counted(Message, frozen=True, kw_only=True):
 FromNode = Setup | Attach | SetPolicy | Detach | Answer | Publish | Unpublish | StreamReply
 FromDoor = Ready | Reply | Stream | Happened | Counted
 
-_from_node = msgspec.json.Decoder(FromNode)
-_from_door = msgspec.json.Decoder(FromDoor)
+_from_node: msgspec.json.Decoder[FromNode] = msgspec.json.Decoder(FromNode)
+_from_door: msgspec.json.Decoder[FromDoor] = msgspec.json.Decoder(FromDoor)
 
 
 def encode(message: Message) -> bytes:

@@ -52,8 +52,8 @@ class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class EgressBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """None: no bound but the door's own. `bytes_out` and `bytes_in` count over the sandbox's life, from the code's side;
-    `connections`: open at once; `connections_per_minute`; `bytes_per_second`: both directions of all connections."""
+    """None: no bound but the door's own. `bytes_out` and `bytes_in` count over the sandbox's life, from the code's
+    side; `connections`: open at once; `connections_per_minute`; `bytes_per_second`: both directions of all connections."""
 
     bytes_out: int | None = None
     bytes_in: int | None = None
@@ -170,8 +170,8 @@ class EgressCounters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EgressState(msgspec.Struct, frozen=True, kw_only=True):
-    """What `GET /v1/sandboxes/{ref}/egress` answers. `door`: "open" (works), "closed" (no policy), "down" (the door does
-    not answer now). `transparent_tcp`: programs that know no proxy work, too. `missing_secrets`: names whose value
+    """What `GET /v1/sandboxes/{ref}/egress` answers. `door`: "open" (works), "closed" (no policy), "down" (the door
+    does not answer now). `transparent_tcp`: programs that know no proxy work, too. `missing_secrets`: names whose value
     this node was not given."""
 
     policy: EgressPolicy | None
