@@ -53,7 +53,7 @@ class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class EgressBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """None: no bound but the door's own. `bytes_out` and `bytes_in` count over the sandbox's life, from the code's
-    side; `connections`: open at once; `connections_per_minute`; `bytes_per_second`: both directions of all connections."""
+    side; `connections`: open at once; `bytes_per_second`: of both directions of all connections."""
 
     bytes_out: int | None = None
     bytes_in: int | None = None
