@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 #: name → whether it has ids of its own in /etc/subuid
 NAMES = {"cloche-test": True, "cloche-test1": False}
-SUBIDS = "1700000000-1700065535"  # 65536 ids that distributions leave free
+FIRST_SUBID, SUBIDS = 1_700_000_000, 1 << 16  # ids that distributions leave free
+#: tests that run side by side have users of their own: "gw1" and so on, nothing for tests that run alone
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+ACCOUNTS_LOCK = Path(tempfile.gettempdir()) / "cloche-test-accounts.lock"
 PATIENCE_SECONDS = 20.0
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 4096, 16384, 1 << 18
@@ -63,15 +68,27 @@ def as_user(user: OrdinaryUser, code_or_argv: str | Sequence[str], **env: str) -
 
 @contextlib.contextmanager
 def made(name: str) -> Iterator[OrdinaryUser]:
-    """The user of this name, for a while. Needs root."""
-    remove(name)
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True, capture_output=True)
+    """The user of this kind, for a while. Needs root."""
+    account = name + WORKER
+    remove(account)
     try:
-        _set_subids(name, NAMES[name])
-        entry = pwd.getpwnam(name)
-        yield OrdinaryUser(name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir))
+        with _accounts():
+            subprocess.run(
+                ["useradd", "--create-home", "--shell", "/bin/bash", account], check=True, capture_output=True
+            )
+            _set_subids(account, NAMES[name])
+        entry = pwd.getpwnam(account)
+        yield OrdinaryUser(account, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir))
     finally:
-        remove(name)
+        remove(account)
+
+
+@contextlib.contextmanager
+def _accounts() -> Iterator[None]:
+    """Nobody else of the suite changes the machine's lists of users meanwhile."""
+    with ACCOUNTS_LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _set_subids(name: str, wanted: bool) -> None:
@@ -80,7 +97,9 @@ def _set_subids(name: str, wanted: bool) -> None:
         lines = path.read_text().splitlines() if path.exists() else []
         path.write_text("".join(f"{line}\n" for line in lines if not line.startswith(f"{name}:")))
     if wanted:
-        ranges = ["--add-subuids", SUBIDS, "--add-subgids", SUBIDS]
+        first = FIRST_SUBID + SUBIDS * int(WORKER.removeprefix("gw") or 0)
+        own = f"{first}-{first + SUBIDS - 1}"
+        ranges = ["--add-subuids", own, "--add-subgids", own]
         subprocess.run(["usermod", *ranges, name], check=True, capture_output=True)
 
 
@@ -91,8 +110,9 @@ def remove(name: str) -> None:
     except KeyError:
         return
     _end_processes(entry.pw_uid)
-    _set_subids(name, False)
-    subprocess.run(["userdel", "--force", "--remove", name], capture_output=True)
+    with _accounts():
+        _set_subids(name, False)
+        subprocess.run(["userdel", "--force", "--remove", name], capture_output=True)
     shutil.rmtree(entry.pw_dir, ignore_errors=True)
 
 

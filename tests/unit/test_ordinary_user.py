@@ -12,6 +12,7 @@ import pytest
 from tests import ordinary_user
 
 NAME = "cloche-test"
+ACCOUNT = NAME + ordinary_user.WORKER
 
 pytestmark = [
     pytest.mark.root,
@@ -32,9 +33,9 @@ def test_nothing_is_left_after_a_failure() -> None:
     assert ordinary_user.owner(pids[0]) is None
     assert not home.exists()
     for path in ("/etc/passwd", "/etc/subuid", "/etc/subgid"):
-        assert f"{NAME}:" not in Path(path).read_text()
+        assert f"{ACCOUNT}:" not in Path(path).read_text()
     with pytest.raises(KeyError):
-        pwd.getpwnam(NAME)
+        pwd.getpwnam(ACCOUNT)
 
 
 def test_closed_directories_are_found(tmp_path: Path) -> None:
