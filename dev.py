@@ -37,16 +37,12 @@ STAMPS = VENV / "cloche-stamps.json"
 LOCKS = ROOT / "requirements"
 #: a program, or a file, that is there once the package is
 APT_FOR_TESTS = {
+    "curl": "curl", "wget": "wget", "git": "git", "openssl": "openssl", "nginx": "nginx-light",
     "newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs", "npm": "npm", "gpgv": "gpgv",
     "gpg": "gpg", "gpg-agent": "gpg-agent", "mkfs.erofs": "erofs-utils", "mkfs.ext4": "e2fsprogs",
     "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }  # fmt: skip
-#: tests that boot virtual machines, and the suite of all engines: none needs what only one test may have
-MACHINES = (
-    "tests/conformance/test_*.py", "tests/integration/test_vm_*.py", "tests/integration/test_microvm_guide.py",
-    "tests/faults/test_kill_vm.py",
-)  # fmt: skip
-APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap"}
+APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap", "tinyproxy": "tinyproxy-bin", "pasta": "passt"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
 PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
@@ -85,14 +81,12 @@ def test(arguments: list[str]) -> int:
         venv_run("scripts/prepare_vm.py")
     if arguments:
         return venv_run("-m", "pytest", *arguments)
-    # what touches nothing of the machine runs on both CPUs, and so do virtual machines, each file with a home of its
-    # own; the rest one by one, as sandboxes have to share it
-    both = ["-q", "-n", "2", "--dist", "loadfile"]
-    if go("test", "./...") or venv_run("-m", "pytest", "-q", "-n", "2", "tests/unit"):
+    both = ["-m", "pytest", "-q", "-n", "2"]
+    if go("test", "./...") or venv_run(*both, "tests/unit"):
         return 1
-    machines = sorted(str(path.relative_to(ROOT)) for pattern in MACHINES for path in ROOT.glob(pattern))
-    failed = venv_run("-m", "pytest", *both, *machines)
-    return venv_run("-m", "pytest", "--ignore=tests/unit", *(f"--ignore={path}" for path in machines)) or failed
+    # each file with a data directory of its own; what has to have the machine for itself says so and comes last
+    failed = venv_run(*both, "--dist", "loadfile", "--ignore=tests/unit", "-m", "not serial")
+    return venv_run("-m", "pytest", "-q", "--ignore=tests/unit", "-m", "serial") or failed
 
 
 def check(arguments: list[str]) -> int:
