@@ -99,6 +99,8 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     source: SecretSource = SecretSource()
     places: list[Place] = msgspec.field(default_factory=lambda: ["header", "basic"])
     headers: list[str] = []
+    placeholder: str | None = None
+    """What the code has in the value's place: made by the node, and kept by what is forked or captured. No secret."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +200,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Verdict = Literal["once", "always", "deny"]
+
+
+class AskList(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections that wait for an answer, oldest first."""
+
+    asks: list[Ask]
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):

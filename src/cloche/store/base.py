@@ -4,7 +4,7 @@ Every method is one transaction: all of it holds, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from cloche.model.errors import AlreadyExistsError, WrongStateError
 from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.lifecycle import State
-from cloche.model.sandbox import SandboxRecord
+from cloche.model.sandbox import SandboxRecord, SandboxSpec
 from cloche.model.snapshot import SnapshotRecord
 from cloche.model.template import Template
 
@@ -51,8 +51,27 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of one sandbox since it was made, from the code's side."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of a sandbox that the machine can reach. `slug`: its name in URLs; `address_port`: the port of the machine
+    that leads to it."""
+
+    sandbox_id: str
+    port: int
+    slug: str
+    address_port: int
+
+
 class Changes(TypedDict, total=False):
     """Columns that an operation may change besides the state."""
+
+    spec: SandboxSpec
 
     reason: str | None
     started_at: float | None
@@ -99,7 +118,7 @@ class Store(Protocol):
         is taken, and then changes nothing."""
 
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
-        """Remove the row and its intents; False when there was none. Events stay."""
+        """Remove the row with its intents, traffic and published ports; False when there was none. Events stay."""
 
     async def intents(self) -> list[Intent]:
         """Oldest first."""
@@ -144,6 +163,20 @@ class Store(Protocol):
         """Replace the row of that id. False when there is none, and then nothing is written."""
 
     async def delete_snapshot(self, snapshot_id: str, event: Event | None = None) -> bool:
+        """False when there was none."""
+
+    async def put_traffic(self, traffic: Mapping[str, Traffic]) -> None:
+        """By sandbox id; of those that are gone nothing is kept."""
+
+    async def traffic(self, sandbox_id: str) -> Traffic: ...
+
+    async def put_port(self, published: PublishedPort, event: Event | None = None) -> bool:
+        """Write or replace. False when there is no such sandbox, and then nothing is written."""
+
+    async def ports(self, sandbox_id: str | None) -> list[PublishedPort]:
+        """By sandbox id and port. None: of all."""
+
+    async def delete_port(self, sandbox_id: str, port: int, event: Event | None = None) -> bool:
         """False when there was none."""
 
     async def add_audit(self, line: AuditLine) -> None: ...

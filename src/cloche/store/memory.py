@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import msgspec
 
@@ -27,13 +27,14 @@ from cloche.store.base import (
     snapshot_name_taken,
     wrong_state,
 )
+from cloche.store.memory_egress import MemoryEgress
 
 
-class MemoryStore:
+class MemoryStore(MemoryEgress):
     """No method gives way to another task, so each is one transaction."""
 
     def __init__(self, *, events_per_sandbox: int = EVENTS_PER_SANDBOX, events_total: int = EVENTS_TOTAL) -> None:
-        self._records: dict[str, SandboxRecord] = {}
+        super().__init__()
         self._intents: list[Intent] = []
         self._events: list[Event] = []
         self._audit: list[AuditLine] = []
@@ -104,7 +105,7 @@ class MemoryStore:
             raise NotFoundError(f"there is no sandbox {sandbox_id}")
         if before.sandbox.state not in from_states:
             raise wrong_state(before, from_states)
-        columns = {name: value for name, value in changes.items() if name != "suspended"}
+        columns: dict[str, Any] = {name: value for name, value in changes.items() if name != "suspended"}
         sandbox = msgspec.structs.replace(before.sandbox, state=to, **columns)
         return msgspec.structs.replace(before, sandbox=sandbox, suspended=changes.get("suspended", before.suspended))
 
@@ -124,6 +125,7 @@ class MemoryStore:
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         gone = self._records.pop(sandbox_id, None) is not None
         self._forget_intents(sandbox_id)
+        self._forget_egress(sandbox_id)
         if gone and event is not None:
             self._add(event)
         return gone
@@ -218,10 +220,6 @@ class MemoryStore:
         gone = self._snapshots.pop(snapshot_id, None) is not None
         self._tell(event if gone else None)
         return gone
-
-    def _tell(self, event: Event | None) -> None:
-        if event is not None:
-            self._add(event)
 
     async def add_audit(self, line: AuditLine) -> None:
         self._audit.append(line)

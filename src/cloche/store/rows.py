@@ -60,8 +60,8 @@ def to_record(row: sqlite3.Row) -> SandboxRecord:
 
 def of_changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Columns of `Changes`: what is no plain value is JSON."""
-    manifest = changes.get("suspended")
-    return changes if manifest is None else {**changes, "suspended": to_json(manifest)}
+    given = ((name, changes.get(name)) for name in ("suspended", "spec"))
+    return {**changes, **{name: to_json(value) for name, value in given if value is not None}}
 
 
 def of_event(event: Event) -> dict[str, Any]:

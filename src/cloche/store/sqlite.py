@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +21,15 @@ from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
 from cloche.model.snapshot import SnapshotRecord
 from cloche.model.template import Template
-from cloche.store import rows, snapshot_rows, statements, template_rows
+from cloche.store import egress_rows, rows, snapshot_rows, statements, template_rows
 from cloche.store.base import (
     EVENTS_PER_SANDBOX,
     EVENTS_TOTAL,
     AuditLine,
     Changes,
     Intent,
+    PublishedPort,
+    Traffic,
 )
 from cloche.store.migrate import migrate
 
@@ -141,6 +143,21 @@ class SqliteStore:
 
     async def delete_snapshot(self, snapshot_id: str, event: Event | None = None) -> bool:
         return await self._write(self._with_event, snapshot_rows.delete, snapshot_id, event)
+
+    async def put_traffic(self, traffic: Mapping[str, Traffic]) -> None:
+        await self._write(egress_rows.put_traffic, traffic)
+
+    async def traffic(self, sandbox_id: str) -> Traffic:
+        return _translated(egress_rows.traffic, self._reader, sandbox_id)
+
+    async def put_port(self, published: PublishedPort, event: Event | None = None) -> bool:
+        return await self._write(self._with_event, egress_rows.put_port, published, event)
+
+    async def ports(self, sandbox_id: str | None) -> list[PublishedPort]:
+        return _translated(egress_rows.ports, self._reader, sandbox_id)
+
+    async def delete_port(self, sandbox_id: str, port: int, event: Event | None = None) -> bool:
+        return await self._write(self._with_event, egress_rows.delete_port, (sandbox_id, port), event)
 
     async def add_audit(self, line: AuditLine) -> None:
         fields = rows.of_audit(line)

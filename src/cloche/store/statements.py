@@ -9,7 +9,7 @@ from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
 from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import SandboxRecord
-from cloche.store import rows
+from cloche.store import egress_rows, rows
 from cloche.store.base import MAX_CANDIDATES, RESTING, AuditLine, Intent, name_taken, not_waiting, wrong_state
 
 
@@ -102,6 +102,7 @@ def claim(db: sqlite3.Connection, pool_key: str, record: SandboxRecord) -> None:
 
 def delete(db: sqlite3.Connection, sandbox_id: str) -> bool:
     gone = db.execute("DELETE FROM sandboxes WHERE id = ?", (sandbox_id,)).rowcount > 0
+    egress_rows.forget(db, sandbox_id)
     db.execute("DELETE FROM intents WHERE sandbox_id = ?", (sandbox_id,))
     return gone
 
