@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"cloche/guest/internal/landlock"
+	"cloche/guest/internal/redirect"
 	"cloche/guest/internal/seccomp"
 	"cloche/guest/internal/sys"
 )
@@ -41,6 +42,7 @@ type initDoc struct {
 	plan                        Plan
 	listen, restoreFD, memoryFD int
 	given, trees, tasks         []int
+	redirected                  bool
 }
 
 // awaitRelease reads the plan, and waits until the supervisor says that this process is where it belongs. Until then it
@@ -95,6 +97,7 @@ type initReport struct {
 	OK         bool        `json:"ok"`
 	Failure    *StageError `json:"failure,omitempty"`
 	LandlockOf int         `json:"landlock_abi"`
+	Redirected bool        `json:"redirected"`
 }
 
 // InitMain runs as PID 1 of the new namespaces and becomes the guest, or the plan's program. It never returns.
@@ -152,6 +155,10 @@ func build(doc *initDoc) error {
 	if err := loopbackUp(); err != nil {
 		return stage("loopback", err)
 	}
+	if plan.Program == nil {
+		// a kernel that cannot is no reason to have no sandbox: programs that know a proxy work, and the guest says so
+		doc.redirected = redirect.Install() == nil
+	}
 	return makeRoot(doc)
 }
 
@@ -179,7 +186,7 @@ func become(doc *initDoc) error {
 	if err := sys.DieWithParent(); err != nil {
 		return stage("parent death signal", err)
 	}
-	report(initReport{OK: true, LandlockOf: abi})
+	report(initReport{OK: true, LandlockOf: abi, Redirected: doc.redirected})
 	if err := seccomp.Apply(image.filter); err != nil {
 		return stage("seccomp", err)
 	}
@@ -289,6 +296,9 @@ func passDescriptors(doc *initDoc) ([]string, error) {
 	env := []string{"CLOCHE_NONCE=" + doc.Nonce, "CLOCHE_SANDBOX_ID=" + doc.plan.SandboxID}
 	if doc.plan.IDs.Shared() {
 		env = append(env, "CLOCHE_SHARED_UID=1")
+	}
+	if doc.redirected {
+		env = append(env, redirect.Environment)
 	}
 	for key, value := range doc.plan.GuestEnv {
 		env = append(env, key+"="+value)

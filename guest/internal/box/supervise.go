@@ -29,6 +29,7 @@ type Ready struct {
 	Nonce         string      `json:"nonce"`
 	FirstID       int         `json:"first_id"`
 	LandlockABI   int         `json:"landlock_abi"`
+	Redirected    bool        `json:"redirected"`
 }
 
 // SuperviseMain makes a box from the plan on standard input and stays with it to its end. Exit status 0 once the end was
@@ -45,7 +46,8 @@ func SuperviseMain() {
 		s.sayReady(Ready{Failure: err.(*StageError)})
 		os.Exit(1)
 	}
-	s.sayReady(Ready{OK: true, SupervisorPid: os.Getpid(), InitPid: s.pid, Nonce: s.nonce, FirstID: s.firstID, LandlockABI: s.abi})
+	s.sayReady(Ready{OK: true, SupervisorPid: os.Getpid(), InitPid: s.pid, Nonce: s.nonce, FirstID: s.firstID, LandlockABI: s.abi,
+		Redirected: s.redirect})
 	s.quiet()
 	s.watch()
 	os.Exit(0)
@@ -59,6 +61,7 @@ type supervisor struct {
 	pid      int
 	pidfd    int
 	abi      int
+	redirect bool
 	listen   int
 	control  int
 	sync     int
@@ -354,7 +357,7 @@ func (s *supervisor) finishStart() error {
 			return r.Failure
 		}
 		ok = ok || r.OK
-		s.abi = r.LandlockOf
+		s.abi, s.redirect = r.LandlockOf, r.Redirected
 	}
 	if !ok {
 		return stagef("start guest", "the box ended before the guest was started")

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"cloche/guest/internal/machine"
+	"cloche/guest/internal/redirect"
 )
 
 // Booted is what the guest goes on with.
@@ -16,6 +17,8 @@ type Booted struct {
 	Words   Words
 	Machine *machine.Machine
 	Port    net.Listener // where the host comes to
+	// Redirected: connections to any address arrive at the guest (internal/redirect)
+	Redirected bool
 }
 
 // Wanted tells whether this program is the first of a virtual machine that was made for it.
@@ -52,6 +55,8 @@ func Boot(words Words) (*Booted, error) {
 		{"/dev", finishDev},
 		{"user", func() error { return addUser("/etc/passwd", "/etc/group") }},
 		{"loopback", loopbackUp},
+		{"network", func() error { booted.Redirected = redirect.Install() == nil; return nil }},
+		{"resolver", func() error { askThisMachine("/etc/resolv.conf"); return nil }},
 		{"limits", raiseLimits},
 		{"cgroup", func() (err error) { booted.Machine.Group, err = machine.MakeGroup(words.Limits); return err }},
 		{"port", func() (err error) { booted.Port, err = listen(words.Vsock); return err }},

@@ -22,10 +22,15 @@ const (
 )
 
 // loadModules loads what the file `order` names, a name a line. A driver has made its disks when its module is loaded.
-// Those of a vsock are named by a file of their own, which a kernel need not have that has them built in.
+// Those of a vsock are named by a file of their own, which a kernel need not have that has them built in; and so are those
+// of the redirection, without any of which a machine is as good but for that.
 func loadModules(dir string, vsock bool) error {
-	if err := loadOrder(dir, "order"); err != nil || !vsock {
+	if err := loadOrder(dir, "order"); err != nil {
 		return err
+	}
+	_ = loadOrder(dir, "redirect")
+	if !vsock {
+		return nil
 	}
 	if err := loadOrder(dir, "vsock"); err != nil && !os.IsNotExist(err) {
 		return err

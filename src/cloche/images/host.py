@@ -28,6 +28,9 @@ ETC_SHOWN = (
     "nanorc", "ImageMagick-6", "R", "ghostscript",
 )  # fmt: skip
 
+#: what an image that a virtual machine's guest boots gets, too (guest/internal/vmboot/resolver.go)
+RESOLVER = "# names are asked of the sandbox's own guest\nnameserver 127.0.0.1\noptions timeout:5 attempts:1\n"
+
 _PROMPT = "[ -z \"$PS1\" ] || PS1='\\u@\\h:\\w\\$ '\n"
 
 _DIRECTORIES = {
@@ -178,7 +181,7 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
         "/etc/group": f"root:x:0:\ntty:x:5:\nuser:x:{USER_ID}:\nnogroup:x:65534:\n",
         "/etc/hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{hostname}\n",
         "/etc/hostname": f"{hostname}\n",
-        "/etc/resolv.conf": "# no network: nobody answers\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "/etc/resolv.conf": RESOLVER,
         "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n"
         "protocols: files\nnetworks: files\n",
         "/etc/machine-id": f"{machine_id(sandbox_id)}\n",
