@@ -31,7 +31,7 @@ class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `hosts`: `example.com`, `*.example.com` (a name below it, one label), `**.example.com` (any number of labels), `*`
     (any name). Never an address. `cidrs`: addresses and ranges, of what the code asked for or what a name turned out to
     be. `preset`: the rules of that preset stand in this place; `action` is allow and the other fields are empty.
-    `ports`: "443", "8000-8100"; empty: 80 and 443, and TLS or HTTP only, when `hosts` are given, else any.
+    `ports`: "443", "8000-8100"; empty: 80 and 443, and TLS or HTTP only, when the rule allows `hosts`, else any.
     `methods` and `paths` (globs: `*` one segment, `**` any) are of HTTP requests and mean `tls: inspect`.
     `addresses`: ranges inside those that are forbidden otherwise (private, loopback, link-local …) which the names of
     this rule may have. `encrypted_hello`: a hello whose real name is encrypted (ECH) is let through on its outer name.

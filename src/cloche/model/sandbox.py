@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from cloche.model.egress import EgressPolicy, Secret
+from cloche.model.egress_checks import check_policy, check_secrets
 from cloche.model.errors import InvalidError
 from cloche.model.lifecycle import State
 from cloche.model.limits import Limits, ResolvedLimits
@@ -83,6 +84,9 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             value = getattr(self, field)
             if value is not None and not 0 < value <= 366 * 86400:
                 raise InvalidError(f"{field} must be above 0 and at most a year", field=field)
+        if self.egress is not None:
+            check_policy(self.egress)
+        check_secrets(self.secrets)
         self.limits.resolved()
 
     def _check_references(self) -> None:
