@@ -42,7 +42,7 @@ type initDoc struct {
 	plan                        Plan
 	listen, restoreFD, memoryFD int
 	given, trees, tasks         []int
-	redirected                  bool
+	redirection                 error // why there is none
 }
 
 // awaitRelease reads the plan, and waits until the supervisor says that this process is where it belongs. Until then it
@@ -97,7 +97,8 @@ type initReport struct {
 	OK         bool        `json:"ok"`
 	Failure    *StageError `json:"failure,omitempty"`
 	LandlockOf int         `json:"landlock_abi"`
-	Redirected bool        `json:"redirected"`
+	// why programs that know no proxy reach nobody; empty when they do
+	NotRedirected string `json:"not_redirected"`
 }
 
 // InitMain runs as PID 1 of the new namespaces and becomes the guest, or the plan's program. It never returns.
@@ -121,6 +122,13 @@ func InitMain() {
 	}
 	report(initReport{Failure: err.(*StageError)})
 	os.Exit(1)
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func report(r initReport, fds ...int) {
@@ -157,7 +165,7 @@ func build(doc *initDoc) error {
 	}
 	if plan.Program == nil {
 		// a kernel that cannot is no reason to have no sandbox: programs that know a proxy work, and the guest says so
-		doc.redirected = redirect.Install() == nil
+		doc.redirection = redirect.Install()
 	}
 	return makeRoot(doc)
 }
@@ -186,7 +194,7 @@ func become(doc *initDoc) error {
 	if err := sys.DieWithParent(); err != nil {
 		return stage("parent death signal", err)
 	}
-	report(initReport{OK: true, LandlockOf: abi, Redirected: doc.redirected})
+	report(initReport{OK: true, LandlockOf: abi, NotRedirected: textOf(doc.redirection)})
 	if err := seccomp.Apply(image.filter); err != nil {
 		return stage("seccomp", err)
 	}
@@ -297,7 +305,7 @@ func passDescriptors(doc *initDoc) ([]string, error) {
 	if doc.plan.IDs.Shared() {
 		env = append(env, "CLOCHE_SHARED_UID=1")
 	}
-	if doc.redirected {
+	if doc.redirection == nil {
 		env = append(env, redirect.Environment)
 	}
 	for key, value := range doc.plan.GuestEnv {

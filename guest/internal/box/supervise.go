@@ -29,7 +29,7 @@ type Ready struct {
 	Nonce         string      `json:"nonce"`
 	FirstID       int         `json:"first_id"`
 	LandlockABI   int         `json:"landlock_abi"`
-	Redirected    bool        `json:"redirected"`
+	NotRedirected string      `json:"not_redirected"`
 }
 
 // SuperviseMain makes a box from the plan on standard input and stays with it to its end. Exit status 0 once the end was
@@ -47,7 +47,7 @@ func SuperviseMain() {
 		os.Exit(1)
 	}
 	s.sayReady(Ready{OK: true, SupervisorPid: os.Getpid(), InitPid: s.pid, Nonce: s.nonce, FirstID: s.firstID, LandlockABI: s.abi,
-		Redirected: s.redirect})
+		NotRedirected: s.alone})
 	s.quiet()
 	s.watch()
 	os.Exit(0)
@@ -61,7 +61,7 @@ type supervisor struct {
 	pid      int
 	pidfd    int
 	abi      int
-	redirect bool
+	alone    string // why the box's programs that know no proxy reach nobody
 	listen   int
 	control  int
 	sync     int
@@ -357,7 +357,7 @@ func (s *supervisor) finishStart() error {
 			return r.Failure
 		}
 		ok = ok || r.OK
-		s.abi, s.redirect = r.LandlockOf, r.Redirected
+		s.abi, s.alone = r.LandlockOf, r.NotRedirected
 	}
 	if !ok {
 		return stagef("start guest", "the box ended before the guest was started")

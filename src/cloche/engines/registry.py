@@ -72,8 +72,10 @@ async def survey(engines: Iterable[Engine]) -> list[Candidate]:
 
 
 async def _candidate(engine: Engine) -> Candidate:
+    # what a check finds by trying is known to the capabilities, and not tried again
+    checks = await engine.check()
     can = await engine.capabilities()
-    return Candidate(name=engine.name, isolation=can.isolation, emulated=can.emulated, checks=await engine.check())
+    return Candidate(name=engine.name, isolation=can.isolation, emulated=can.emulated, checks=checks)
 
 
 def choose(engines: Sequence[Candidate], engine: str = AUTO, isolation: Isolation | None = None) -> str:

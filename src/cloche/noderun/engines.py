@@ -112,4 +112,5 @@ class NodeEngines:
                 id=f"{name}.import", status="missing", summary=error.message, remedy=error.remedy, required=True
             )
             return EngineReport(name=name, capabilities=Capabilities(isolation="none"), checks=[broken])
-        return EngineReport(name=name, capabilities=await engine.capabilities(), checks=await engine.check())
+        checks = await engine.check()
+        return EngineReport(name=name, capabilities=await engine.capabilities(), checks=checks)

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from cloche.engines.base import Box, Check
 from cloche.engines.launched import cgroups, ids, supervisor
@@ -16,13 +17,26 @@ from cloche.engines.namespace import plan
 from cloche.model.errors import ClocheError, NeedsSubuidError
 from cloche.model.sandbox import SandboxSpec
 
+#: the modules that the kernel loads by itself where it may (guest/internal/redirect)
+REDIRECT_REMEDY = "modprobe --all nft_chain_nat nft_redir"
 
-async def run(facts: Facts, home: Path) -> list[Check]:
-    """Never raises."""
-    checks = [_binaries(facts)]
+
+class Probed(NamedTuple):
+    """What a box told that was made and removed. `not_redirected`: why programs that know no proxy reach nobody, empty
+    when they reach the guest."""
+
+    landlock_abi: int
+    not_redirected: str
+
+
+async def run(facts: Facts, home: Path) -> tuple[list[Check], Probed | None]:
+    """The lines, and what the box told if one could be made. Never raises."""
+    checks, probed = [_binaries(facts)], None
     if checks[0].status == "ok":
-        checks.append(await _real_box(facts, home))
-    return [*checks, _ids(facts), _groups(facts), _landlock()]
+        box, probed = await _real_box(facts, home)
+        checks.append(box)
+    network = [_network(probed)] if probed else []
+    return [*checks, *network, _ids(facts), _groups(facts), _landlock()], probed
 
 
 def _binaries(facts: Facts) -> Check:
@@ -34,21 +48,24 @@ def _binaries(facts: Facts) -> Check:
     return Check(id="namespace.binaries", status="missing", summary=summary, remedy=remedy, required=True)
 
 
-async def _real_box(facts: Facts, home: Path) -> Check:
+async def _real_box(facts: Facts, home: Path) -> tuple[Check, Probed | None]:
     try:
-        abi = await _try_box(facts, home)
+        probed = await try_box(facts, home)
     except ClocheError as error:
-        return Check(id="namespace.box", status="missing", summary=error.message, remedy=error.remedy, required=True)
+        return _no_box(error.message, error.remedy), None
     except OSError as error:
-        remedy = "make CLOCHE_HOME writable, or set it to a directory that is"
-        return Check(id="namespace.box", status="missing", summary=str(error), remedy=remedy, required=True)
+        return _no_box(str(error), "make CLOCHE_HOME writable, or set it to a directory that is"), None
     summary = "a box with all namespaces, seccomp and its own root was made and removed"
-    return Check(
-        id="namespace.box", status="ok", summary=summary + (f" (Landlock {abi})" if abi else ""), required=True
-    )
+    landlock = f" (Landlock {probed.landlock_abi})" if probed.landlock_abi else ""
+    return Check(id="namespace.box", status="ok", summary=summary + landlock, required=True), probed
 
 
-async def _try_box(facts: Facts, home: Path) -> int:
+def _no_box(summary: str, remedy: str | None) -> Check:
+    return Check(id="namespace.box", status="missing", summary=summary, remedy=remedy, required=True)
+
+
+async def try_box(facts: Facts, home: Path) -> Probed:
+    """Make a box and remove it. Raises EngineError, OSError."""
     await asyncio.to_thread(home.mkdir, 0o700, True, True)
     directory = await asyncio.to_thread(tempfile.mkdtemp, prefix=PROBE_PREFIX, dir=home)
     try:
@@ -60,9 +77,21 @@ async def _try_box(facts: Facts, home: Path) -> int:
         with contextlib.suppress(ClocheError):
             await supervisor.ask(Path(directory), {"op": "end", "reason": "killed"})
         await supervisor.wait_gone(int(ready["supervisor_pid"]))
-        return int(ready.get("landlock_abi") or 0)
+        return told(ready)
     finally:
         await asyncio.to_thread(shutil.rmtree, directory, True)
+
+
+def told(ready: dict[str, Any]) -> Probed:
+    """Of a launcher's ready line."""
+    return Probed(int(ready.get("landlock_abi") or 0), str(ready.get("not_redirected", "the launcher is another one")))
+
+
+def _network(probed: Probed) -> Check:
+    if not probed.not_redirected:
+        return Check(id="namespace.network", status="ok", summary="programs that know no proxy reach the door")
+    summary = f"only programs that know a proxy reach the door: {probed.not_redirected}"
+    return Check(id="namespace.network", status="degraded", summary=summary, remedy=REDIRECT_REMEDY)
 
 
 def _ids(facts: Facts) -> Check:

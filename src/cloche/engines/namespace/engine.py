@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from cloche.engines.launched import cgroups, supervisor
 from cloche.engines.launched.engine import LaunchedEngine, forget_last_run, make_directories, may_run
 from cloche.engines.launched.standby import Standby
 from cloche.engines.namespace import checks, plan
-from cloche.model.errors import EngineError, SandboxDeadError
+from cloche.model.errors import ClocheError, EngineError, SandboxDeadError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import SandboxSpec
 
@@ -26,9 +28,14 @@ class NamespaceEngine(LaunchedEngine, WithoutCaptures, WithoutSetup):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         self._standby = Standby()
+        #: of the last box that was made, for a try or for a sandbox
+        self._told: checks.Probed | None = None
+        self._trying = asyncio.Lock()
 
     async def check(self) -> list[Check]:
-        return await checks.run(self.facts, self.home)
+        found, told = await checks.run(self.facts, self.home)
+        self._told = told or self._told
+        return found
 
     async def capabilities(self) -> Capabilities:
         layout = self.facts.cgroups
@@ -42,7 +49,16 @@ class NamespaceEngine(LaunchedEngine, WithoutCaptures, WithoutSetup):
             survives_node=True,
             limits_enforced=plan.enforced_limits(self.facts),
             late_limits=True,
+            transparent_tcp=await self._redirects(),
         )
+
+    async def _redirects(self) -> bool:
+        """Only a box can tell."""
+        async with self._trying:
+            if self._told is None:
+                with contextlib.suppress(ClocheError, OSError):
+                    self._told = await checks.try_box(self.facts, self.home)
+        return self._told is not None and not self._told.not_redirected
 
     def plan(self, sandbox_id: str, spec: SandboxSpec) -> dict[str, Any]:
         return plan.engine_state(self.facts, self.tag, sandbox_id, spec)
@@ -60,7 +76,7 @@ class NamespaceEngine(LaunchedEngine, WithoutCaptures, WithoutSetup):
 
     async def _launch(self, wanted: dict[str, Any]) -> None:
         launcher = self.facts.launcher
-        await supervisor.launch(launcher, wanted, self._standby.take(launcher))
+        self._told = checks.told(await supervisor.launch(launcher, wanted, self._standby.take(launcher)))
         self._standby.refill(launcher)
 
     async def open_channel(self, box: Box) -> Channel:
