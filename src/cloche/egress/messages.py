@@ -42,11 +42,12 @@ class Setup(Message, frozen=True, kw_only=True):
 
 class Attach(Message, frozen=True, kw_only=True):
     """`socket`: where the guest listens; None: streams to it are asked of the node. `policy` None: it is only
-    published. A sandbox that is attached already is taken anew."""
+    published. A sandbox that is attached already is taken anew. Only sandboxes of one project may see each other."""
 
     id: int
     sandbox_id: str
     name: str | None
+    project_id: str = ""
     policy: EgressPolicy | None
     secrets: list[GivenSecret] = []
     socket: str | None = None
