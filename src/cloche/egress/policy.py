@@ -5,67 +5,135 @@ could change it, so that no name is looked up for an answer that is no anyway.""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
+from cloche.egress import ranges
+from cloche.egress.attempt import Attempt, Decided, Need, Undecided
+from cloche.egress.hostindex import HostIndex, kind_of
 from cloche.egress.presets import Preset, load
-from cloche.model.egress import Decision, EgressPolicy, Protocol, Secret, Tls
+from cloche.egress.rules import ReadyRule, numbered_words, ready
+from cloche.model.egress import WEB_PORTS, Decision, EgressPolicy, EgressRule, Secret
+from cloche.model.errors import InvalidError
 
-#: "address": look the name up; "protocol": look at the first bytes; "request": look at the HTTP request (inside TLS
-#: when it is TLS)
-Need = Literal["address", "protocol", "request"]
+__all__ = ["Attempt", "Compiled", "Decided", "Need", "Undecided", "compile_policy", "remedy_words"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What is known of a connection (or of a request in it); None: not known yet.
-
-    `host`: of `names.read_host`. `address`: what the name turned out to be, canonical. `protocol`: of the connection
-    that the code opened (a request inside TLS has "tls"). `path`: as the client sent it."""
-
-    host: str
-    is_address: bool
-    port: int
-    address: str | None = None
-    protocol: Protocol | None = None
-    sni: str | None = None
-    method: str | None = None
-    path: str | None = None
-
-
-class Decided(Decision, frozen=True, kw_only=True):
-    """`opened`: forbidden ranges that the rule gives to this destination. `encrypted_hello`: ECH is let through.
-    `secret_host`: a secret may be put into requests to it."""
-
-    opened: tuple[str, ...] = ()
-    encrypted_hello: bool = False
-    secret_host: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undecided:
-    """`tls`: what to do when it turns out to be TLS and something is still needed."""
-
-    needs: frozenset[Need]
-    tls: Tls = "pass"
+_MACHINE = Decided(action="deny", rule="name of this machine", reason="localhost is the sandbox itself")
+_LOCAL = ReadyRule(action="deny", words="local name", reason="no rule names it, and it is of a network of its own")
 
 
 class Compiled:
     """A policy made ready; it never changes (but for the machine's own addresses in `own`, which it only looks at)."""
 
+    def __init__(self, policy: EgressPolicy, own: Container[str] = ()) -> None:
+        """Without rules: `compile_policy` is what makes one."""
+        self._rules: list[ReadyRule] = []
+        self._hosts = HostIndex()
+        self._secret_hosts = HostIndex()
+        self._own = own
+        self._default = ReadyRule(action=policy.default, words="default", reason=_reason(policy))
+        #: rules that name no host, and those for any name, by what they are held against
+        self._for_addresses: list[int] = []
+        self._for_names: list[int] = []
+        self._for_local: list[int] = []
+        self._for_named: list[int] = []
+
     def decide(self, attempt: Attempt) -> Decided | Undecided:
         """Never raises. An address that is known is held against the forbidden ranges as well, so: decide by name
         first, and by each of its addresses before one is dialled."""
-        raise NotImplementedError
+        kind = "public" if attempt.is_address else kind_of(attempt.host)
+        if kind == "machine":
+            return _MACHINE
+        address = attempt.host if attempt.is_address else attempt.address
+        default = self._default if kind == "public" or self._default.action != "allow" else _LOCAL
+        has_secret = not attempt.is_address and bool(self._secret_hosts.find(attempt.host))
+        pending: list[tuple[ReadyRule, list[Need]]] = []
+        for rule in self._candidates(attempt.host, kind, attempt.is_address):
+            needs = rule.unknown(attempt, address)
+            if needs == []:
+                return self._conclude(rule, pending, address, has_secret)
+            if needs is not None:
+                pending.append((rule, needs))
+        return self._conclude(default, pending, address, has_secret)
 
     def may_resolve(self, name: str) -> bool:
         """Whether the name may be answered: some port and protocol of it could be allowed or asked for."""
-        raise NotImplementedError
+        kind = kind_of(name)
+        if kind == "machine":
+            return False
+        for rule in self._candidates(name, kind, False):
+            if rule.action != "deny":
+                return True
+            if rule.is_unconditional:
+                return False
+        return self._default.action == "ask" or (self._default.action == "allow" and kind == "public")
 
     def address_refusal(self, decision: Decision, address: str) -> str | None:
         """Why an address of a name that was allowed by `decision` is not dialled; None when it may be."""
-        raise NotImplementedError
+        opened = decision.opened if isinstance(decision, Decided) else ()
+        reason = ranges.forbidden(address, self._own)
+        return None if reason is None or ranges.is_opened(address, opened) else reason
+
+    def _add(self, rule: ReadyRule, hosts: Sequence[str]) -> None:
+        """Raises ValueError for a host that is none."""
+        number = len(self._rules)
+        self._rules.append(rule)
+        for host in hosts:
+            if host != "*":
+                self._hosts.add(host, number)
+        if hosts and "*" not in hosts:
+            return
+        if not hosts:
+            self._for_addresses.append(number)
+        self._for_names.append(number)
+        # who allows any name means public ones; who allows a private range may mean names of that network
+        if rule.action != "allow" or (rule.networks and not hosts):
+            self._for_local.append(number)
+        if rule.action != "allow":
+            self._for_named.append(number)
+
+    def _candidates(self, host: str, kind: str, is_address: bool) -> Iterator[ReadyRule]:
+        """Rules whose hosts match, in their order."""
+        if is_address:
+            return map(self._rules.__getitem__, self._for_addresses)
+        general = {"public": self._for_names, "local": self._for_local, "named": self._for_named}[kind]
+        found = self._hosts.find(host)
+        return map(self._rules.__getitem__, sorted({*general, *found}) if found else general)
+
+    def _conclude(
+        self, last: ReadyRule, pending: list[tuple[ReadyRule, list[Need]]], address: str | None, has_secret: bool
+    ) -> Decided | Undecided:
+        decided = self._decided(last, address, has_secret)
+        possible = [self._decided(rule, address, has_secret) for rule, _ in pending]
+        if all(other.action == decided.action == "deny" for other in possible):
+            return decided
+        looks_inside = any(other.tls == "inspect" for other in [decided, *possible])
+        needs = frozenset(need for _, rule_needs in pending for need in rule_needs)
+        return Undecided(needs=needs, tls="inspect" if looks_inside else "pass")
+
+    def _decided(self, rule: ReadyRule, address: str | None, has_secret: bool) -> Decided:
+        if rule.action != "deny" and address is not None:
+            reason = ranges.forbidden(address, self._own)
+            if reason is not None and not ranges.is_opened(address, rule.opened):
+                return Decided(action="deny", rule=reason, reason=f"{rule.words} does not open {address}", tls=rule.tls)
+        return Decided(
+            action=rule.action,
+            rule=rule.words,
+            reason=rule.reason,
+            tls="inspect" if has_secret else rule.tls,
+            opened=rule.opened,
+            encrypted_hello=rule.encrypted_hello,
+            secret_host=has_secret,
+        )
+
+    def _add_secret(self, secret: Secret, index: int) -> None:
+        """Behind the rules, so that one that denies wins."""
+        implied = EgressRule(hosts=secret.hosts, ports=["443"], protocols=["tls"], tls="inspect")
+        try:
+            self._add(ready(implied, f"secret {secret.name}"), secret.hosts)
+            for host in secret.hosts:
+                self._secret_hosts.add(host, index)
+        except ValueError as error:
+            raise _wrong(f"secrets[{index}].hosts", error) from error
 
 
 def compile_policy(
@@ -74,10 +142,51 @@ def compile_policy(
     presets: Callable[[str], Preset] = load,
     own: Container[str] = (),
 ) -> Compiled:
-    """Raises InvalidError naming the field (an unknown preset, a name that IDNA does not know)."""
-    raise NotImplementedError
+    """`policy` and `secrets` are checked. Raises InvalidError naming the field (an unknown preset, a name that IDNA
+    does not know)."""
+    compiled = Compiled(policy, own)
+    for index, rule in enumerate(policy.rules):
+        for words, part in _parts(rule, index, presets):
+            try:
+                compiled._add(ready(part, words), part.hosts)
+            except ValueError as error:
+                raise _wrong(f"egress.rules[{index}].hosts", error) from error
+    for index, secret in enumerate(secrets):
+        compiled._add_secret(secret, index)
+    return compiled
 
 
 def remedy_words(attempt: Attempt) -> str | None:
-    """The shortest word for `cloche policy allow SANDBOX WORD` that would allow it; None when no word can."""
-    raise NotImplementedError
+    """The shortest word for `cloche policy allow SANDBOX WORD` that would allow it; None when no word can, or when
+    nobody should be told one."""
+    address = attempt.host if attempt.is_address else attempt.address
+    forbidden = ranges.forbidden(address) if address is not None else None
+    if forbidden == ranges.METADATA or (not attempt.is_address and kind_of(attempt.host) == "machine"):
+        return None
+    if attempt.is_address:
+        return f"{_bracketed(attempt.host)}:{attempt.port}"
+    is_web = attempt.port in WEB_PORTS and attempt.protocol != "tcp" and "." in attempt.host
+    place = attempt.host if is_web else f"{attempt.host}:{attempt.port}"
+    return f"{place}@{_bracketed(address)}" if address is not None and forbidden else place
+
+
+def _parts(rule: EgressRule, index: int, presets: Callable[[str], Preset]) -> Iterable[tuple[str, EgressRule]]:
+    if rule.preset is None:
+        return [(numbered_words(rule, index + 1), rule)]
+    try:
+        preset = presets(rule.preset)
+    except InvalidError as error:
+        raise _wrong(f"egress.rules[{index}].preset", error) from error
+    return [(f"preset {preset.name}", part) for part in preset.rules]
+
+
+def _reason(policy: EgressPolicy) -> str:
+    return "no rule allows it" if policy.default == "deny" else ""
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _wrong(field: str, error: Exception) -> InvalidError:
+    return InvalidError(f"{field}: {error}", field=field)

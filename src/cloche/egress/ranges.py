@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+METADATA = "metadata service"
+
 #: the smaller range stands before the larger one that it lies in
 _RANGES4 = [
-    ("169.254.169.254/32", "metadata service"),  # AWS, Azure, Google, and most others
-    ("169.254.170.0/24", "metadata service"),  # AWS: credentials of containers
-    ("168.63.129.16/32", "metadata service"),  # Azure's host agent, in a range that looks public
-    ("100.100.100.200/32", "metadata service"),  # Alibaba
-    ("192.0.0.192/32", "metadata service"),  # Oracle
+    ("169.254.169.254/32", METADATA),  # AWS, Azure, Google, and most others
+    ("169.254.170.0/24", METADATA),  # AWS: credentials of containers
+    ("168.63.129.16/32", METADATA),  # Azure's host agent, in a range that looks public
+    ("100.100.100.200/32", METADATA),  # Alibaba
+    ("192.0.0.192/32", METADATA),  # Oracle
     ("0.0.0.0/8", "address of this machine"),
     ("10.0.0.0/8", "private address"),
     ("100.64.0.0/10", "shared address of a provider"),
@@ -32,9 +34,9 @@ _RANGES4 = [
     ("240.0.0.0/4", "reserved address"),
 ]
 _RANGES6 = [
-    ("fd00:ec2::/32", "metadata service"),  # AWS
-    ("fd20:ce::254/128", "metadata service"),  # Google
-    ("fd00:42::42/128", "metadata service"),  # Scaleway
+    ("fd00:ec2::/32", METADATA),  # AWS
+    ("fd20:ce::254/128", METADATA),  # Google
+    ("fd00:42::42/128", METADATA),  # Scaleway
     ("::/128", "address of this machine"),
     ("::1/128", "loopback address"),
     ("fc00::/7", "private address"),
@@ -60,6 +62,23 @@ def forbidden(address: str, own: Container[str] = ()) -> str | None:
     return reason
 
 
+def contains(networks: Iterable[Network], address: str) -> bool:
+    """False for what is no address."""
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
+
+
+def is_opened(address: str, opened: tuple[str, ...]) -> bool:
+    """Whether one of these ranges gives a forbidden address. Only ranges of nothing else give a metadata service:
+    who opens the private network around it does not mean it."""
+    if not opened:
+        return False
+    networks: Iterable[Network] = _networks(opened)
+    if _forbidden(address) == METADATA:
+        networks = [network for network in networks if _is_metadata(network)]
+    return contains(networks, address)
+
+
 def is_all_forbidden(network: Network) -> bool:
     """Whether somebody who names this range can only have meant forbidden addresses."""
     if isinstance(network, ipaddress.IPv4Network):
@@ -69,10 +88,28 @@ def is_all_forbidden(network: Network) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _forbidden(text: str) -> str | None:
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _networks(texts: tuple[str, ...]) -> list[Network]:
+    return [ipaddress.ip_network(text) for text in texts]
+
+
+def _is_metadata(network: Network) -> bool:
+    if isinstance(network, ipaddress.IPv4Network):
+        return any(reason == METADATA and network.subnet_of(known) for known, reason in _NETWORKS4)
+    return any(reason == METADATA and network.subnet_of(known) for known, reason in _NETWORKS6)
+
+
+@functools.lru_cache(maxsize=4096)
+def _forbidden(text: str) -> str | None:
+    address = _parsed(text)
+    if address is None:
         return "no address"
     if isinstance(address, ipaddress.IPv4Address):
         return _reason4(address)

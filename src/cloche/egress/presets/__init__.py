@@ -1,15 +1,22 @@
-"""Named sets of rules for the usual tools: one commented TOML file each, beside this one, to be read by people."""
+"""Named sets of rules for the usual tools: one commented TOML file each, beside this one, to be read by people.
+
+They are what a tool needs to fetch things, and no more. Most of these hosts also take what is sent to them by whoever
+has an account there, and `way_out` says so: a preset is a convenience and not a wall."""
 
 from __future__ import annotations
 
 import functools
+import tomllib
+from importlib import resources
 
 import msgspec
 
 from cloche.model.egress import EgressRule
+from cloche.model.egress_checks import PRESET, check_rule
+from cloche.model.errors import InvalidError
 
 
-class Preset(msgspec.Struct, frozen=True, kw_only=True):
+class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`summary`: what it is for. `way_out`: what code could send out through it. `whole`: one of its hosts alone is of
     little use, so that who needs one is told of the preset."""
 
@@ -23,9 +30,27 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 @functools.cache
 def names() -> tuple[str, ...]:
     """In alphabetical order."""
-    raise NotImplementedError
+    files = (entry.name for entry in resources.files(__name__).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
+@functools.cache
 def load(name: str) -> Preset:
     """Raises InvalidError, which names those that are there."""
-    raise NotImplementedError
+    if not PRESET.fullmatch(name) or name not in names():
+        known = ", ".join(names())
+        raise InvalidError(
+            f"there is no preset {name!r}", field="preset", remedy=f"one of {known}; or a host: {name}.com"
+        )
+    return read_preset(name, (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def read_preset(name: str, text: str) -> Preset:
+    """Raises InvalidError, or ValueError (tomllib's, msgspec's) for what is no preset."""
+    content = tomllib.loads(text)
+    preset = msgspec.convert({"name": name, "rules": content.pop("rule", []), **content}, Preset)
+    for index, rule in enumerate(preset.rules):
+        check_rule(rule, f"{name}.rule[{index}]")
+        if rule.action != "allow" or rule.preset is not None:
+            raise InvalidError(f"preset {name}: its rules allow, and name no other preset", field="preset")
+    return preset
