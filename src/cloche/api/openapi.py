@@ -25,9 +25,12 @@ _PATH_WORDS = {
     "cid": "A code context: its id or a unique prefix of it.",
     "xid": "An execution: its whole id.",
     "name": "A template's name.",
+    "secret": "A secret's name.",
+    "ask": "A question: its whole id.",
+    "port": "A port of the sandbox, 1 to 65535.",
     "snapshot": "A snapshot: its id, its name, or a unique prefix of its id.",
 }
-_TAGS = ("processes", "files", "contexts", "executions", "snapshots", "sandboxes")
+_TAGS = ("egress", "ports", "processes", "files", "contexts", "executions", "snapshots", "sandboxes")
 #: what any route may answer, besides its own errors
 _ALWAYS = ("invalid", "internal", "permission_denied")
 

@@ -19,9 +19,10 @@ MAX_GRACE_SECONDS = 3600
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for one start only and is never stored."""
+    """What holds for one start only and is never stored. `secrets`: values, by the names of the spec's secrets."""
 
     env: dict[str, str] = {}
+    secrets: dict[str, str] = {}
 
 
 class CreateSandbox(SandboxSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +67,10 @@ async def create_sandbox(call: Call[Nothing, CreateSandbox]) -> Reply:
     spec = SandboxSpec(**{field: getattr(asked, field) for field in SandboxSpec.__struct_fields__})
     # what was given counts against a template or a snapshot, also when it is given as it is by default
     said = decode.fields(call.incoming.body) if spec.template or spec.snapshot else None
-    made = await call.services.sandboxes.create(spec, session_env=dict(asked.session.env), said=said)
+    session = asked.session
+    made = await call.services.sandboxes.create(
+        spec, session_env=dict(session.env), said=said, session_secrets=dict(session.secrets)
+    )
     return Json(made, status=201)
 
 
@@ -94,7 +98,10 @@ async def remove_sandbox(call: Call[RemoveSandbox, None]) -> Reply:
 async def start_sandbox(call: Call[Nothing, StartSandbox]) -> Reply:
     session = call.body.session
     check_env(session.env)
-    return Json(await call.services.sandboxes.start(call.path["ref"], session_env=dict(session.env)))
+    started = await call.services.sandboxes.start(
+        call.path["ref"], session_env=dict(session.env), session_secrets=dict(session.secrets)
+    )
+    return Json(started)
 
 
 async def stop_sandbox(call: Call[Nothing, StopSandbox]) -> Reply:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from cloche.api import contexts, files, forks, node, pool, processes, sandboxes, setup, snapshots, templates, watching
+from cloche.api import (
+    contexts,
+    egress,
+    files,
+    forks,
+    node,
+    pool,
+    ports,
+    processes,
+    sandboxes,
+    setup,
+    snapshots,
+    templates,
+    watching,
+)
 from cloche.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -17,4 +31,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *processes.ENDPOINTS,
     *contexts.ENDPOINTS,
     *files.ENDPOINTS,
+    *egress.ENDPOINTS,
+    *ports.ENDPOINTS,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 
@@ -26,6 +27,11 @@ class Channel(Protocol):
 
     async def open(self) -> ByteStream:
         """A new stream to the guest's HTTP server. Raises SandboxDeadError when nobody can answer any more."""
+
+    @property
+    def direct_path(self) -> Path | None:
+        """A unix socket at which the guest's HTTP server listens, one connection for each stream; None: only this
+        channel leads to it."""
 
     async def close(self) -> None:
         """Close every stream that is open; the sandbox goes on."""

@@ -52,6 +52,10 @@ class MuxChannel:
         line = await self._connected()
         return await line.accept()
 
+    @property
+    def direct_path(self) -> None:
+        return None
+
     def moved(self, path: str | os.PathLike[str]) -> None:
         """The socket is there from now on; a connection that is open stays."""
         self._path = Path(path)

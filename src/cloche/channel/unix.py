@@ -117,6 +117,10 @@ class UnixChannel:
         self._streams.add(stream)
         return stream
 
+    @property
+    def direct_path(self) -> Path:
+        return self._path
+
     def moved(self, path: str | os.PathLike[str]) -> None:
         """The socket is there from now on; connections that are open stay."""
         self._path = Path(path)

@@ -45,6 +45,10 @@ class VsockChannel:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
+    @property
+    def direct_path(self) -> None:
+        return None
+
     def moved(self, path: str | os.PathLike[str]) -> None:
         """The socket is there from now on; connections that are open stay."""
         self._connections.moved(path)

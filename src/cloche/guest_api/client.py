@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from cloche.channel.base import ByteStream
 from cloche.guest_api import bounds
 from cloche.guest_api.contexts import ContextCalls
+from cloche.guest_api.egress import EgressCalls
 from cloche.guest_api.files import FileCalls
 from cloche.guest_api.machine import MachineCalls
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
@@ -46,7 +47,7 @@ class ForwardedBody:
         await self._response.aclose()
 
 
-class Guest(ProcessCalls, FileCalls, ContextCalls, MachineCalls):
+class Guest(ProcessCalls, FileCalls, ContextCalls, EgressCalls, MachineCalls):
     """`Guest(channel)`: every request of guest/README.md. Close it when done; closing leaves the channel open."""
 
     async def health(self, timeout_seconds: float = 10.0) -> GuestHealth:

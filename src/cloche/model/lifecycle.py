@@ -26,6 +26,8 @@ TABLE: dict[str, tuple[frozenset[State], State | None, State | None]] = {
     ),
     "exec": (frozenset({"running"}), None, "running"),
     "extend": (frozenset({"running", "paused", "suspended"}), None, None),
+    "policy": (frozenset({"running", "paused", "suspended", "stopped"}), None, None),
+    "publish": (frozenset({"running", "paused"}), None, None),
 }
 
 #: states in which processes of the sandbox exist (frozen or not)
@@ -47,6 +49,8 @@ _REMEDY = {
     ("stopped", "fork"): "cloche start {ref}",
     ("stopped", "snapshot"): "cloche start {ref}",
     ("stopped", "suspend"): "it has no memory to keep: cloche start {ref}",
+    ("stopped", "publish"): "cloche start {ref}",
+    ("suspended", "publish"): "cloche resume {ref}",
     ("running", "resume"): "it is running already: cloche exec {ref} -- …",
     ("failed", "exec"): "cloche rm {ref}",
     ("failed", "start"): "cloche rm {ref}",

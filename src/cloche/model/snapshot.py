@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from cloche.model.egress import Secret
 from cloche.model.errors import InvalidError, UnavailableError
 from cloche.model.limits import ResolvedLimits
 from cloche.model.sandbox import NAME, NAME_RULE, Isolation, SandboxSpec, check_labels
+from cloche.model.template import merge_secrets
 
 SnapshotKind = Literal["memory", "filesystem"]
 SnapshotState = Literal["creating", "ready", "removing"]
@@ -21,7 +23,7 @@ MAX_TTL_SECONDS = 366 * 86400
 #: what the capture was made with, and what is therefore the same in every sandbox that begins from it
 FIXED = ("image", "engine", "isolation", "mounts", "host_paths", "hide")
 #: of the snapshot's own sandbox unless the create says otherwise
-_LATE = ("user", "workdir", "ttl_seconds", "idle_timeout_seconds")
+_LATE = ("user", "workdir", "ttl_seconds", "idle_timeout_seconds", "egress")
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,7 +142,15 @@ def apply(snapshot: Snapshot, asked: SandboxSpec, said: frozenset[str]) -> Sandb
     return msgspec.structs.replace(
         source, **late, name=asked.name, template=None, snapshot=snapshot.id, engine=snapshot.engine,
         hostname=asked.hostname, labels=asked.labels, env={**source.env, **asked.env},
+        secrets=_secrets(source.secrets, asked.secrets),
     )  # fmt: skip
+
+
+def _secrets(source: list[Secret], asked: list[Secret]) -> list[Secret]:
+    """What the code in the capture has for a secret, it keeps."""
+    known = {secret.name: secret.placeholder for secret in source}
+    return [msgspec.structs.replace(secret, placeholder=known.get(secret.name))
+            for secret in merge_secrets(source, asked)]  # fmt: skip
 
 
 def _refuse_other(snapshot: Snapshot, field: str, asked: object, mine: object, said: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cloche.model.code import Language
+from cloche.model.egress import Secret
 from cloche.model.errors import InvalidError
 from cloche.model.limits import Limits
 from cloche.model.sandbox import NAME, NAME_RULE, SandboxSpec
@@ -81,11 +82,12 @@ def check_name(name: str) -> None:
 
 def apply(template: SandboxSpec, asked: SandboxSpec, said: frozenset[str]) -> SandboxSpec:
     """What a create means that names a template: `said` are the fields of `asked` that were given, and they win.
-    Limits win one by one; environment and labels are merged."""
+    Limits win one by one; environment, labels and secrets are merged by name."""
     values = {field: getattr(asked if field in said else template, field) for field in asked.__struct_fields__}
     for field in _MERGED:
         values[field] = {**getattr(template, field), **getattr(asked, field)}
     values["limits"] = _limits(template.limits, asked.limits)
+    values["secrets"] = merge_secrets(template.secrets, asked.secrets)
     return SandboxSpec(**{**values, "name": asked.name, "template": asked.template})
 
 
@@ -93,6 +95,11 @@ def given(spec: SandboxSpec) -> frozenset[str]:
     """The fields that a spec certainly says: those that are not as they are by default."""
     plain = SandboxSpec()
     return frozenset(field for field in spec.__struct_fields__ if getattr(spec, field) != getattr(plain, field))
+
+
+def merge_secrets(below: list[Secret], above: list[Secret]) -> list[Secret]:
+    """By name; those above win."""
+    return list({secret.name: secret for secret in (*below, *above)}.values())
 
 
 def _limits(template: Limits, asked: Limits) -> Limits:

@@ -31,6 +31,7 @@ async def adopt(core: Core, reaper: Reaper, record: SandboxRecord) -> str:
         record = await core.store.transition(sandbox_id, teardown.ALIVE, status.status)
     with contextlib.suppress(ClocheError):
         await engine.set_deadline(box, record.sandbox.expires_at)
+    await core.door.adopt(record)
     reaper.watch(record)
     return f"{sandbox_id}: adopted, {status.status}"
 

@@ -14,6 +14,7 @@ from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec, check_env
 from cloche.model.template import WarmContext
 from cloche.service import warming
 from cloche.service.core import Core
+from cloche.service.door import together
 from cloche.service.steps import Steps, to_the_end
 
 LIMIT_NAMES = ("memory", "cpus", "pids", "disk", "open_files")
@@ -29,6 +30,7 @@ async def create(
     check_env(session_env)
     engine = await core.engines.choose(spec.engine, spec.isolation)
     record = new_record(core, spec, engine, await engine.capabilities(), project_id)
+    core.door.expect(spec)
     async with core.locks.hold(record.sandbox.id), undoing(core, "create", record.sandbox.id) as steps:
         return await _make(core, engine, record, session_env, contexts, steps)
 
@@ -93,7 +95,7 @@ async def _make(
 async def build(core: Core, engine: Engine, record: SandboxRecord, steps: Steps, make: Make | None = None) -> None:
     """Row, directories and box, each with its undo. `make`: another way to a box than the engine's `create`."""
     sandbox_id, box = record.sandbox.id, core.boxes.box(record)
-    steps.undo(lambda: core.store.delete(sandbox_id))
+    steps.undo(lambda: _unwrite(core, sandbox_id))
     await core.store.insert(record, core.intent(sandbox_id, "create", "row_written"))
     await steps.reached("row_written")
     steps.undo(lambda: core.boxes.discard(sandbox_id))
@@ -105,10 +107,26 @@ async def build(core: Core, engine: Engine, record: SandboxRecord, steps: Steps,
     await steps.reached("engine_created")
 
 
+async def _unwrite(core: Core, sandbox_id: str) -> None:
+    await core.store.delete(sandbox_id)
+    core.door.forget(sandbox_id)
+
+
 async def _greet(core: Core, record: SandboxRecord, session_env: dict[str, str], steps: Steps) -> None:
     await meet(core, record, steps)
-    await configure(record.sandbox, await core.guests.get(record), session_env)
+    await admit(core, record, session_env, steps)
     await steps.reached("guest_configured")
+
+
+async def admit(core: Core, record: SandboxRecord, session_env: dict[str, str], steps: Steps) -> None:
+    """What every process to come has and may reach, before the first of them."""
+    steps.undo(lambda: core.door.close(record.sandbox.id))
+    configuring = configure(record.sandbox, await core.guests.get(record), session_env)
+    if record.sandbox.spec.egress is not None:
+        await together(configuring, core.door.open(record))
+    else:
+        await configuring
+        await core.door.open(record)
 
 
 async def meet(core: Core, record: SandboxRecord, steps: Steps) -> None:
@@ -162,6 +180,7 @@ async def _restart(
     core: Core, engine: Engine, record: SandboxRecord, session_env: dict[str, str], steps: Steps
 ) -> SandboxRecord:
     sandbox_id, box = record.sandbox.id, core.boxes.box(record)
+    core.door.expect(record.sandbox.spec)
     await steps.reached("row_written")
     await core.boxes.make(sandbox_id)
     await steps.reached("directories_made")

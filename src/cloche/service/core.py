@@ -11,14 +11,19 @@ from cloche.model.sandbox import SandboxRecord
 from cloche.service.boxes import Boxes
 from cloche.service.captures import CapturePlaces
 from cloche.service.clock import Clock
+from cloche.service.door import Attachments
 from cloche.service.guests import Guests
 from cloche.service.locks import Locks
-from cloche.service.ports import Engines, Observer
+from cloche.service.ports import Door, Engines, NoDoor, Observer
+from cloche.service.secret_values import SecretValues
 from cloche.store.base import MAX_CANDIDATES, Intent, Operation, Store
 
 
 class Core:
-    def __init__(self, home: Path, store: Store, engines: Engines, clock: Clock, observer: Observer | None) -> None:
+    def __init__(
+        self, home: Path, store: Store, engines: Engines, clock: Clock, observer: Observer | None,
+        door: Door | None = None,
+    ) -> None:  # fmt: skip
         self.store = store
         self.engines = engines
         self.clock = clock
@@ -27,6 +32,8 @@ class Core:
         self.captures = CapturePlaces(home)
         self.guests = Guests(self.boxes)
         self.locks = Locks()
+        self.secrets = SecretValues()
+        self.door = Attachments(self, door or NoDoor())
 
     async def reached(self, point: str) -> None:
         """A boundary between two steps, with its whole name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -19,6 +19,7 @@ from cloche.model.snapshot import ForkSpec, apply, child_spec
 from cloche.model.template import given
 from cloche.service import bringup, captures
 from cloche.service.core import Core
+from cloche.service.egress_specs import require_usable, taken
 from cloche.service.reaper import Reaper
 from cloche.service.snapshots import SnapshotService
 from cloche.service.steps import Steps, to_the_end
@@ -61,10 +62,12 @@ class Forking:
         return [child.sandbox for child in children]
 
     async def create(
-        self, asked: SandboxSpec, session_env: dict[str, str], said: frozenset[str] | None, project_id: str
-    ) -> Sandbox:
-        """One sandbox from the snapshot that `asked` names. `said`: as in `SandboxService.create`. Raises
-        NotFoundError, InvalidError for what the snapshot contradicts, and what an engine's `restore` raises."""
+        self, asked: SandboxSpec, session_env: dict[str, str], said: frozenset[str] | None, project_id: str,
+        session_secrets: Mapping[str, str],
+    ) -> Sandbox:  # fmt: skip
+        """One sandbox from the snapshot that `asked` names. `said`: as in `SandboxService.create`. A secret whose value
+        nobody gives is missing in it. Raises NotFoundError, InvalidError for what the snapshot contradicts, and what
+        an engine's `restore` raises."""
         asked.check()
         check_env(session_env)
         core = self._core
@@ -72,6 +75,8 @@ class Forking:
         engine = await core.engines.choose(snapshot.engine, asked.isolation)
         spec = apply(snapshot, asked, given(asked) if said is None else said)
         spec.check()
+        require_usable(spec)
+        spec = taken(core.secrets, spec, session_secrets, complete=False)
         record = bringup.new_record(core, spec, engine, await engine.capabilities(), project_id)
         event = core.event(record, "created", name=spec.name, engine=engine.name, snapshot=snapshot.id)
         directory = str(core.captures.path("snapshots", snapshot.id))
@@ -80,10 +85,14 @@ class Forking:
             # without a word the processes to come keep the environment that the capture has
             if session_env or asked.env or (spec.user, spec.workdir) != (snapshot.spec.user, snapshot.spec.workdir):
                 await bringup.configure(made.sandbox, await core.guests.get(made), session_env)
+            await core.door.open(made, strict=False, tell=snapshot.spec.egress is not None)
 
-        with self._snapshots.using(snapshot):
-            capture = Capture(directory=directory, manifest=snapshot.manifest)
-            (made,) = await grow(core, engine, [record], capture, [event], "unfreeze", setup)
+        try:
+            with self._snapshots.using(snapshot):
+                capture = Capture(directory=directory, manifest=snapshot.manifest)
+                (made,) = await grow(core, engine, [record], capture, [event], "unfreeze", setup)
+        finally:
+            core.secrets.drop(spec.secrets)
         self._reaper.watch(made)
         return made.sandbox
 
@@ -119,7 +128,12 @@ class Forking:
         told = [core.event(record, "created", name=record.sandbox.name, engine=engine.name, parent_id=parent.sandbox.id)
                 for record in planned]  # fmt: skip
         told.append(core.event(parent, "forked", children=[record.sandbox.id for record in planned]))
-        children = await grow(core, engine, planned, capture, told, "fork")
+
+        async def setup(made: SandboxRecord) -> None:
+            core.secrets.inherit(parent.sandbox.id, made.sandbox.id)
+            await core.door.open(made, strict=False)
+
+        children = await grow(core, engine, planned, capture, told, "fork", setup)
         for child in children:
             self._reaper.watch(child)
         return children
@@ -131,6 +145,9 @@ async def grow(
 ) -> list[SandboxRecord]:  # fmt: skip
     """Make all of them and let them run, or leave nothing. `setup` is done in each before it counts as running."""
     gate = asyncio.Semaphore(AT_ONCE * (os.cpu_count() or 1))
+
+    for record in planned:
+        core.door.expect(record.sandbox.spec)
 
     async def one(record: SandboxRecord, steps: Steps) -> None:
         async with gate:
@@ -158,6 +175,7 @@ async def _restored(core: Core, engine: Engine, record: SandboxRecord, capture: 
         lambda box: engine.restore(box, capture.directory, capture.manifest, forked=True),
     )  # fmt: skip
     await bringup.meet(core, record, steps)
+    steps.undo(lambda: core.door.close(record.sandbox.id))
 
 
 async def _all(work: Sequence[Awaitable[None]]) -> None:

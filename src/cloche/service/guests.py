@@ -61,13 +61,20 @@ class Guests:
 
     async def get(self, record: SandboxRecord) -> Guest:
         """The sandbox's one client. Raises SandboxDeadError when its guest does not run."""
+        return (await self._link(record))[1]
+
+    async def channel(self, record: SandboxRecord) -> Channel:
+        """What the client goes over. Raises as `get`."""
+        return (await self._link(record))[0]
+
+    async def _link(self, record: SandboxRecord) -> tuple[Channel, Guest]:
         sandbox_id = record.sandbox.id
         link = self._links.get(sandbox_id)
         if link is None:
             link = self._links[sandbox_id] = asyncio.ensure_future(self._open(record))
         try:
             # one caller that gives up must not take the connection from the others
-            return (await asyncio.shield(link))[1]
+            return await asyncio.shield(link)
         except BaseException:
             if link.done() and self._links.get(sandbox_id) is link:
                 del self._links[sandbox_id]

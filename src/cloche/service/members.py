@@ -99,6 +99,7 @@ async def _late(
 ) -> SandboxRecord:
     """Everything that a sandbox is given late; the row of what it then is."""
     record, sandbox = _become(core, member, asked), asked.sandbox
+    core.door.expect(sandbox.spec)
     if sandbox.limits != member.sandbox.limits:
         engine_state = await engine.set_limits(core.boxes.box(member), sandbox.limits)
         record = msgspec.structs.replace(record, engine_state=engine_state)
@@ -106,7 +107,7 @@ async def _late(
     if sandbox.expires_at is not None:
         await engine.set_deadline(core.boxes.box(record), sandbox.expires_at)
         await steps.reached("deadline_set")
-    await bringup.configure(record.sandbox, await core.guests.get(member), session_env)
+    await bringup.admit(core, record, session_env, steps)
     await steps.reached("guest_configured")
     return record
 

@@ -94,6 +94,10 @@ class Pool:
             if missed is not None:
                 missed.misses[difference(wanted, missed.plan.key) or "key"] += 1
             return None
+        if contexts and spec.secrets:
+            # their interpreters were started without the variables
+            shelf.misses["secrets"] += 1
+            return None
         return await self._claim(shelf, engine, spec, session_env, project_id)
 
     async def _claim(

@@ -87,6 +87,12 @@ class Reaper:
         if watch and watch.guard and watch.guard is not asyncio.current_task():
             watch.guard.cancel()
 
+    def used(self, sandbox_id: str) -> None:
+        """It is not idle now."""
+        watch = self._watched.get(sandbox_id)
+        if watch is not None:
+            watch.last_used = self._core.clock.now()
+
     @contextmanager
     def using(self, sandbox_id: str) -> Iterator[None]:
         """While this is held the sandbox is not idle."""

@@ -14,7 +14,8 @@ from cloche.model.events import DEFAULT_PROJECT, MAX_PAGE, Event, SandboxPage, S
 from cloche.model.ids import is_sandbox_id
 from cloche.model.lifecycle import LIVING, State, require
 from cloche.model.sandbox import Sandbox, SandboxRecord, SandboxSpec
-from cloche.service import bringup, suspending, teardown
+from cloche.model.template import WarmContext
+from cloche.service import bringup, egress_specs, suspending, teardown
 from cloche.service.core import Core
 from cloche.service.forking import Forking
 from cloche.service.pool import Pool
@@ -39,19 +40,36 @@ class SandboxService:
 
     async def create(
         self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT,
-        said: frozenset[str] | None = None,
+        said: frozenset[str] | None = None, session_secrets: dict[str, str] | None = None,
     ) -> Sandbox:  # fmt: skip
-        """A running sandbox. `session_env` is for this start only and never stored. `said`: the fields of a spec with a
+        """A running sandbox. `session_env` is for this start only and never stored; `session_secrets`: values of its
+        secrets, by name, which are kept in memory only. `said`: the fields of a spec with a
         template or a snapshot that were given; None: those that are not as they are by default."""
+        secrets = session_secrets or {}
+        spec = egress_specs.asked_for(spec)
         if spec.snapshot is not None:
-            return await self._forking.create(spec, session_env or {}, said, project_id)
+            return await self._forking.create(spec, session_env or {}, said, project_id, secrets)
+        closed = spec.egress is None and "egress" in (said or ())
         spec, contexts = await self._templates.resolve(spec, said, project_id)
-        record = await self._pool.claim(spec, session_env or {}, project_id, contexts)
-        if record is None:
-            with self._pool.creating():
-                record = await bringup.create(self._core, spec, session_env or {}, project_id, contexts)
+        spec = egress_specs.with_door(spec, closed=closed)
+        spec.check()
+        egress_specs.require_usable(spec)
+        spec = egress_specs.taken(self._core.secrets, spec, secrets, complete=True)
+        try:
+            record = await self._made(spec, session_env or {}, project_id, contexts)
+        finally:
+            self._core.secrets.drop(spec.secrets)
         self._reaper.watch(record)
         return record.sandbox
+
+    async def _made(
+        self, spec: SandboxSpec, session_env: dict[str, str], project_id: str, contexts: list[WarmContext]
+    ) -> SandboxRecord:
+        record = await self._pool.claim(spec, session_env, project_id, contexts)
+        if record is not None:
+            return record
+        with self._pool.creating():
+            return await bringup.create(self._core, spec, session_env, project_id, contexts)
 
     async def get(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Sandbox:
         return (await self._core.resolve(project_id, ref)).sandbox
@@ -67,12 +85,14 @@ class SandboxService:
         return SandboxPage(sandboxes=found, next_cursor=found[-1].id if len(more) > query.limit else None)
 
     async def start(
-        self, ref: str, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT
-    ) -> Sandbox:
-        """Run a stopped sandbox again with the disk it had."""
+        self, ref: str, *, session_env: dict[str, str] | None = None, project_id: str = DEFAULT_PROJECT,
+        session_secrets: dict[str, str] | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """Run a stopped sandbox again with the disk it had. `session_secrets`: new values of its secrets, by name."""
 
         async def run(record: SandboxRecord) -> SandboxRecord:
             require("start", record.sandbox.state, ref)
+            self._core.secrets.give(record, session_secrets or {})
             started = await bringup.start(self._core, record, session_env or {})
             self._reaper.watch(started)
             return started
@@ -123,7 +143,9 @@ class SandboxService:
                 return running
             await self._core.boxes.engine(record).resume(self._core.boxes.box(record))
             await self._core.reached("resume.engine_resumed")
-            return await self._moved(record, "running", "resumed")
+            running = await self._moved(record, "running", "resumed")
+            await self._core.door.resumed(running)
+            return running
 
         return await self._locked(project_id, ref, run)
 
@@ -166,7 +188,11 @@ class SandboxService:
         usage = await self._core.boxes.engine(record).usage(self._core.boxes.box(record))
         known = (usage.memory_bytes, usage.disk_bytes, usage.processes)
         guest = await self._guest_stats(record) if None in known else None
-        return _stats(self._core.clock.now(), sandbox, usage, guest)
+        stats = _stats(self._core.clock.now(), sandbox, usage, guest)
+        if not self._core.door.is_open(sandbox.id):
+            return stats
+        counters = await self._core.door.counters(sandbox.id)
+        return msgspec.structs.replace(stats, sent_bytes=counters.sent_bytes, received_bytes=counters.received_bytes)
 
     async def events(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> list[Event]:
         """Oldest first; also of a removed sandbox when `ref` is its whole id."""

@@ -8,12 +8,16 @@ from cloche.service.access import Access
 from cloche.service.clock import Clock, SystemClock
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
+from cloche.service.egress import EgressService
+from cloche.service.egress_events import EgressEvents
+from cloche.service.egress_log import EgressLog
 from cloche.service.files import FileService
 from cloche.service.forking import Forking
 from cloche.service.guests import Guests
 from cloche.service.pool import Pool, PoolSettings
-from cloche.service.ports import Engines, Observer
+from cloche.service.ports import Door, Engines, NoDoor, Observer
 from cloche.service.processes import ProcessService
+from cloche.service.publishing import Publishing
 from cloche.service.reaper import Reaper
 from cloche.service.recovery import recover
 from cloche.service.sandboxes import SandboxService
@@ -31,12 +35,18 @@ class Services:
 
     def __init__(
         self, home: Path, store: Store, engines: Engines, clock: Clock | None = None, observer: Observer | None = None,
-        pool: PoolSettings | None = None,
+        pool: PoolSettings | None = None, door: Door | None = None,
     ) -> None:  # fmt: skip
         self.home, self.store, self.engines, self.clock = home, store, engines, clock or SystemClock()
-        self._core = Core(home, store, engines, self.clock, observer)
+        self._door = door or NoDoor()
+        self._core = Core(home, store, engines, self.clock, observer, self._door)
         self.guests: Guests = self._core.guests
         self.reaper = Reaper(self._core)
+        self._egress_events = EgressEvents(self._core, self.reaper.used)
+        self._door.listen(self._egress_events)
+        self.egress = EgressService(self._core, self._door, self._egress_events)
+        self.egress_log = EgressLog(self._core, str(home / "audit"))
+        self.publishing = Publishing(self._core, self._door)
         access = Access(self._core, self.reaper)
         self.pool = Pool(self._core, pool or PoolSettings())
         self.templates = TemplateService(self._core, self.pool.replan)
@@ -61,5 +71,8 @@ class Services:
         await self.pool.stop()
         await self.pool.drain()
         await self.reaper.close()
+        await self._core.door.stop()
+        await self._egress_events.close()
+        await self._door.close()
         await self.guests.close_all()
         await self.store.close()

@@ -63,6 +63,7 @@ async def undo_suspend(core: Core, record: SandboxRecord, was: State) -> Sandbox
 async def finish_suspend(core: Core, record: SandboxRecord) -> SandboxRecord:
     """The second half, also for what a killed node has left: the capture is whole, and the box goes."""
     sandbox_id = record.sandbox.id
+    await core.door.close(sandbox_id)
     await core.guests.close(sandbox_id)
     await core.boxes.engine(record).remove(core.boxes.box(record))
     await core.reached("suspend.engine_removed")
@@ -109,6 +110,7 @@ async def _restore(
     core: Core, engine: Engine, record: SandboxRecord, manifest: Manifest, steps: Steps
 ) -> SandboxRecord:
     sandbox_id, box = record.sandbox.id, core.boxes.box(record)
+    core.door.expect(record.sandbox.spec)
     await steps.reached("row_written")
     steps.undo(lambda: core.boxes.discard(sandbox_id))
     await core.boxes.make(sandbox_id)
@@ -118,6 +120,8 @@ async def _restore(
     await to_the_end(engine.restore(box, directory, manifest, forked=False))
     await steps.reached("engine_restored")
     await bringup.meet(core, record, steps)
+    steps.undo(lambda: core.door.close(sandbox_id))
+    await core.door.open(record, tell=True)
     running = await core.store.transition(
         sandbox_id, bringup.CREATING, "running", suspended=None, event=core.event(record, "resumed", suspended=True)
     )

@@ -55,6 +55,7 @@ async def require_room(core: Core, record: SandboxRecord) -> None:
 async def finish_stop(core: Core, record: SandboxRecord, reason: str | None = None) -> SandboxRecord:
     """The second half, also for what a killed node has left in `stopping` or `creating`."""
     engine, sandbox_id = core.boxes.engine(record), record.sandbox.id
+    await core.door.close(sandbox_id)
     await core.guests.close(sandbox_id)
     status = await engine.stop(core.boxes.box(record), keep_disk=True)
     await core.reached("stop.engine_stopped")
@@ -95,6 +96,7 @@ async def remove(core: Core, record: SandboxRecord, reason: str = "removed") -> 
 async def finish_remove(core: Core, record: SandboxRecord, reason: str) -> None:
     """The second half, also for what a killed node has left."""
     sandbox_id = record.sandbox.id
+    await core.door.close(sandbox_id)
     await core.guests.close(sandbox_id)
     await core.boxes.engine(record).remove(core.boxes.box(record))
     await core.reached("remove.engine_removed")
@@ -104,6 +106,7 @@ async def finish_remove(core: Core, record: SandboxRecord, reason: str) -> None:
     # what waited in a pool was never anybody's, and nobody is told of its end
     event = None if record.pool_key else core.event(record, "removed", reason=reason)
     await core.store.delete(sandbox_id, event)
+    core.door.forget(sandbox_id)
     await core.reached("remove.committed")
 
 
@@ -114,6 +117,7 @@ async def ended(core: Core, record: SandboxRecord, status: BoxStatus) -> None:
         return
     sandbox_id, reason = record.sandbox.id, status.reason or status.status
     to: State = "stopped" if reason == "stopped" else "failed"
+    await core.door.close(sandbox_id)
     await core.guests.close(sandbox_id)
     await core.boxes.engine(record).stop(core.boxes.box(record), keep_disk=True)
     event = core.event(record, to, reason=reason, exit_code=status.exit_code, console=status.said)

@@ -97,7 +97,8 @@ class OneSandbox:
         yield self._guest
 
     async def create(
-        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, said: frozenset[str] | None = None
+        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, said: frozenset[str] | None = None,
+        session_secrets: dict[str, str] | None = None,
     ) -> Sandbox:
         spec.check()
         self.created.append((spec, session_env))

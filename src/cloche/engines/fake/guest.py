@@ -12,6 +12,7 @@ import msgspec
 from cloche.engines.fake import commands
 from cloche.engines.fake.filesystem import HOME, Filesystem, absolute
 from cloche.engines.fake.process import FakeProcess, FrozenProcess, signal_number
+from cloche.guest_api.egress import EgressAttempt, EgressSetup
 from cloche.guest_api.models import GuestHealth, GuestStats, SessionSetup
 from cloche.model.errors import ClocheError, InvalidError, NotFoundError
 from cloche.model.process import ProcessInfo, ProcessSpec
@@ -31,6 +32,7 @@ class FrozenGuest(msgspec.Struct, frozen=True, kw_only=True):
     """The memory of a guest in a capture."""
 
     session: SessionSetup
+    egress: EgressSetup = EgressSetup(mode="closed")
     next_pid: int
     pids_limit: int
     uptime_seconds: float
@@ -58,6 +60,8 @@ class FakeGuest:
         self._next_pid = 2
         self._started = time.monotonic()
         self._session = SessionSetup(sandbox_id=sandbox_id)
+        self.egress = EgressSetup(mode="closed")
+        self.attempts: list[EgressAttempt] = []
 
     def health(self) -> GuestHealth:
         uptime = time.monotonic() - self._started
@@ -117,12 +121,13 @@ class FakeGuest:
     def frozen(self) -> FrozenGuest:
         """Everything in its memory."""
         processes = [process.frozen() for process in self.processes.values()]
-        return FrozenGuest(session=self._session, next_pid=self._next_pid, pids_limit=self._pids_limit,
-                           uptime_seconds=time.monotonic() - self._started, processes=processes)  # fmt: skip
+        return FrozenGuest(session=self._session, egress=self.egress, next_pid=self._next_pid,
+                           pids_limit=self._pids_limit, uptime_seconds=time.monotonic() - self._started, processes=processes)  # fmt: skip
 
     def thaw(self, frozen: FrozenGuest, *, forked: bool) -> None:
         """Go on from a capture. Processes of a fork that have asked for it are told by a signal."""
         self._session = msgspec.structs.replace(frozen.session, sandbox_id=self.sandbox_id)
+        self.egress = frozen.egress
         self._next_pid, self._pids_limit = frozen.next_pid, frozen.pids_limit
         self._started = time.monotonic() - frozen.uptime_seconds
         for each in frozen.processes:
@@ -141,7 +146,14 @@ class FakeGuest:
         cwd = absolute(spec.cwd or self._session.workdir or HOME)
         user = spec.user or self._session.user or "user"
         process = FakeProcess(spec, pid=self._next_pid, cwd=cwd, user=user, running=self.running)
-        process.env = {**BASE_ENV, "PWD": cwd, **self._session.env, **self._session.session_env, **spec.env}
+        process.env = {
+            **BASE_ENV,
+            **self.egress.placeholders,
+            "PWD": cwd,
+            **self._session.env,
+            **self._session.session_env,
+            **spec.env,
+        }
         return process
 
     def _may_run(self, process: FakeProcess) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 
 from cloche.engines.fake.context_routes import CONTEXT_ROUTES
+from cloche.engines.fake.egress_routes import EGRESS_ROUTES
 from cloche.engines.fake.file_routes import FILE_ROUTES
 from cloche.engines.fake.guest import FakeGuest
 from cloche.engines.fake.http import Answer, App, Request, json_answer
@@ -194,6 +195,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
         ("POST", _ID + "/resize", _resize),
         *FILE_ROUTES,
         *CONTEXT_ROUTES,
+        *EGRESS_ROUTES,
     ]
 ]
 

@@ -117,6 +117,10 @@ class MemoryChannel:
         self._open: list[MemoryStream] = []
         self._closed = False
 
+    @property
+    def direct_path(self) -> None:
+        return None
+
     async def open(self) -> MemoryStream:
         if self._closed:
             raise SandboxDeadError("the channel was closed", reason="channel_closed")

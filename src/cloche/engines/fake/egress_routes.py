@@ -1,0 +1,31 @@
+"""The guest's wire for the inner end of the door, for a fake guest: it remembers what it was told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from cloche.engines.fake.guest import FakeGuest
+from cloche.engines.fake.http import Answer, Request, json_answer
+from cloche.guest_api.egress import EgressSetup
+
+Route = Callable[[FakeGuest, Request, str], Awaitable[Answer]]
+
+
+class EgressBody(EgressSetup, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+async def _configure(guest: FakeGuest, request: Request, _: str) -> Answer:
+    guest.egress = await request.json(EgressBody)
+    return Answer(204)
+
+
+async def _attempts(guest: FakeGuest, request: Request, _: str) -> Answer:
+    return json_answer({"attempts": guest.attempts})
+
+
+EGRESS_ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
+    ("PUT", re.compile("/v1/egress"), _configure),
+    ("GET", re.compile("/v1/egress/attempts"), _attempts),
+]
