@@ -58,8 +58,8 @@ class LimitHit(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One request and what became of it, for the audit. `verdict` as in AuditLine; bytes are of bodies, from the code's
-    side; `status` 0: nobody answered. The path has no query, and no value of a secret is in any field."""
+    """One request and what became of it, for the audit. `verdict` as in AuditLine; bytes are of heads and bodies,
+    from the code's side; `status` 0: nobody answered. The path has no query, and no field the value of a secret."""
 
     site: Site
     method: str = ""

@@ -1,11 +1,134 @@
-"""Where the node reads the values of secrets from: a file, the machine's keyring, or a command's output."""
+"""Where the node reads the values of secrets from: a file, the machine's keyring, or a command's output.
+
+No error, log line or repr here has a value in it, nor what a command wrote to its standard error: tools print tokens
+there too."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import stat
+from pathlib import Path
+
 from cloche.model.egress import SecretSource
+from cloche.model.errors import InvalidError, UnavailableError
+
+MAX_VALUE_BYTES = 64 << 10
+TIMEOUT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class SecretUnreadableError(UnavailableError):
+    """The value of a secret cannot be read now; `details["secret"]` names the secret."""
 
 
 async def read_secret(name: str, source: SecretSource) -> str:
     """The value, without the newline at its end. Raises SecretUnreadableError, which never contains it, and
     InvalidError when the source names nothing to read or the value cannot stand in a header."""
-    raise NotImplementedError
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            data = await _read(name, source)
+    except TimeoutError:
+        raise _unreadable(name, f"nothing came in {TIMEOUT_SECONDS:.0f} s") from None
+    except OSError as error:
+        raise _unreadable(name, error.strerror or type(error).__name__) from None
+    return checked_value(name, data)
+
+
+def checked_value(name: str, data: bytes | str) -> str:
+    """What every value must be, also one that a client gives: text, not empty, at most 64 KiB, and without characters
+    that would end a header. Raises InvalidError."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogateescape")
+    data = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not data or len(data) > MAX_VALUE_BYTES:
+        raise _invalid(name, "is empty" if not data else f"has more than {MAX_VALUE_BYTES} bytes")
+    if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in data):
+        raise _invalid(name, "has line breaks or other control characters, which no header can carry")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _invalid(name, "is no text in UTF-8") from None
+
+
+async def _read(name: str, source: SecretSource) -> bytes | str:
+    if source.file is not None:
+        return _from_file(name, Path(source.file).expanduser())
+    if source.keyring is not None:
+        return await asyncio.to_thread(_from_keyring, name, source.keyring)
+    if source.command:
+        return await _from_command(name, source.command)
+    raise InvalidError(f"the secret {name} says nothing to read its value from", field="secrets", secret=name)
+
+
+def _from_file(name: str, path: Path) -> bytes:
+    """Never waits: a pipe or a device is refused."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _unreadable(name, f"{path} is no file")
+        if mode & 0o077:
+            log.warning("%s, which has the value of the secret %s, can be read by others: chmod 600 it", path, name)
+        return file.read(MAX_VALUE_BYTES + 3)
+
+
+def _from_keyring(name: str, entry: str) -> str:
+    service, _, user = entry.rpartition("/")
+    try:
+        import keyring
+
+        value = keyring.get_password(service, user)
+    except Exception as error:
+        # backends raise what they like, and some say more than they should
+        raise _unreadable(name, f"the keyring cannot be used ({type(error).__name__})") from None
+    if value is None:
+        raise _unreadable(name, f"the keyring has no entry {entry}")
+    return value
+
+
+async def _from_command(name: str, argv: list[str]) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        limit=MAX_VALUE_BYTES,
+    )
+    try:
+        return await _output(name, process)
+    finally:
+        await _end(process)
+
+
+async def _output(name: str, process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    data = bytearray()
+    while piece := await process.stdout.read(MAX_VALUE_BYTES):
+        data += piece
+        if len(data) > MAX_VALUE_BYTES + 2:
+            raise _invalid(name, f"has more than {MAX_VALUE_BYTES} bytes")
+    if status := await process.wait():
+        raise _unreadable(name, f"its command ended with status {status}")
+    return bytes(data)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """It and what it started, whose group is its own."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _unreadable(name: str, why: str) -> SecretUnreadableError:
+    return SecretUnreadableError(f"the value of the secret {name} cannot be read: {why}", secret=name)
+
+
+def _invalid(name: str, what: str) -> InvalidError:
+    return InvalidError(f"the value of the secret {name} {what}", field="secrets", secret=name)

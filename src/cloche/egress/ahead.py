@@ -1,0 +1,52 @@
+"""A stream that can be watched while nothing is expected of it: is the other end still there, has it said something?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from cloche.channel.base import ByteStream
+
+READ_BYTES = 256 << 10
+
+
+class WatchedStream:
+    """Reads ahead by at most one piece."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._ahead: asyncio.Task[bytes] | None = None
+        self.write = stream.write
+        self.write_eof = stream.write_eof
+
+    async def read(self) -> bytes:
+        """Raises ConnectionError. May be cancelled: what comes meanwhile is kept for the next one."""
+        if self._ahead is None:
+            self._ahead = asyncio.ensure_future(self._stream.read(READ_BYTES))
+        data = await asyncio.shield(self._ahead)
+        self._ahead = None
+        return data
+
+    async def read_directly(self) -> bytes:
+        """The quick way, for bodies; a cancellation may lose what has come."""
+        return await (self._stream.read(READ_BYTES) if self._ahead is None else self.read())
+
+    def watch(self) -> asyncio.Task[bytes]:
+        """Done when the other end has said something (b"": that it has finished) or is gone."""
+        if self._ahead is None:
+            self._ahead = asyncio.ensure_future(self._stream.read(READ_BYTES))
+        return self._ahead
+
+    @property
+    def stirred(self) -> bool:
+        """It was watched, and is not quiet any more."""
+        return self._ahead is not None and self._ahead.done()
+
+    async def close(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        with contextlib.suppress(ConnectionError, OSError):
+            await self._stream.close()
+        if ahead is not None:
+            ahead.cancel()
+            with contextlib.suppress(ConnectionError, OSError, asyncio.CancelledError):
+                await ahead
