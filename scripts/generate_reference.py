@@ -92,6 +92,17 @@ def sdk_page() -> str:
             "FileInfo",
             "WatchEvent",
             "Mount",
+            "EgressPolicy",
+            "EgressRule",
+            "EgressBudget",
+            "AcceptRule",
+            "Secret",
+            "SecretSource",
+            "EgressInfo",
+            "SuggestionInfo",
+            "AuditLine",
+            "Ask",
+            "Publication",
         )
     ]
     parts += ["## Errors\n", "| class | code | meaning |\n| --- | --- | --- |"]
@@ -116,7 +127,7 @@ def _command(command: click.Command, parent: click.Context) -> Iterator[str]:
 
 def _class(name: str, found: type[Any]) -> Iterator[str]:
     yield f"## {name}\n\n{_doc(found)}\n"
-    for member, value in vars(found).items():
+    for member, value in _members(found).items():
         if member.startswith("_"):
             continue
         if isinstance(value, property | functools.cached_property):
@@ -125,6 +136,14 @@ def _class(name: str, found: type[Any]) -> Iterator[str]:
             yield _method(name, member, value.__func__)
         elif callable(value):
             yield _method(name, member, value)
+
+
+def _members(found: type[Any]) -> dict[str, Any]:
+    """Its own, then those of the classes that it is made of."""
+    members: dict[str, Any] = {}
+    for owner in found.__mro__[:-1]:
+        members = {**members, **{name: value for name, value in vars(owner).items() if name not in members}}
+    return members
 
 
 def _method(name: str, member: str, function: Callable[..., Any]) -> str:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from cloche.model.code import CodeOutput as CodeOutput
     from cloche.model.code import CodeResult as CodeResult
     from cloche.model.code import ContextInfo as ContextInfo
+    from cloche.model.egress import AcceptRule as AcceptRule
+    from cloche.model.egress import Ask as Ask
+    from cloche.model.egress import AuditLine as AuditLine
+    from cloche.model.egress import EgressBudget as EgressBudget
+    from cloche.model.egress import EgressPolicy as EgressPolicy
+    from cloche.model.egress import EgressRule as EgressRule
+    from cloche.model.egress import Publication as Publication
+    from cloche.model.egress import Secret as Secret
+    from cloche.model.egress import SecretSource as SecretSource
     from cloche.model.errors import AlreadyExistsError as AlreadyExistsError
     from cloche.model.errors import ClocheError as ClocheError
     from cloche.model.errors import EngineError as EngineError
@@ -57,6 +66,8 @@ if TYPE_CHECKING:
     from cloche.sdk.code import CodeFailure as CodeFailure
     from cloche.sdk.code import Execution as Execution
     from cloche.sdk.code import Result as Result
+    from cloche.sdk.egress_values import EgressInfo as EgressInfo
+    from cloche.sdk.egress_values import SuggestionInfo as SuggestionInfo
     from cloche.sdk.values import CommandFailedError as CommandFailedError
     from cloche.sdk.values import CopyReport as CopyReport
     from cloche.sdk.values import ExecResult as ExecResult
@@ -98,6 +109,21 @@ _HOMES: dict[str, str] = {
     **dict.fromkeys(
         ("CodeEnded", "CodeError", "CodeGap", "CodeOutput", "CodeResult", "ContextInfo"), "cloche.model.code"
     ),
+    **dict.fromkeys(
+        (
+            "AcceptRule",
+            "Ask",
+            "AuditLine",
+            "EgressBudget",
+            "EgressPolicy",
+            "EgressRule",
+            "Publication",
+            "Secret",
+            "SecretSource",
+        ),
+        "cloche.model.egress",
+    ),
+    **dict.fromkeys(("EgressInfo", "SuggestionInfo"), "cloche.sdk.egress_values"),
     **dict.fromkeys(("PoolInfo", "PoolReport"), "cloche.model.pool"),
     "TemplateInfo": "cloche.sdk.values",
     **dict.fromkeys(("ProcessInfo", "PtySize", "Usage"), "cloche.model.process"),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cloche.model.errors import InvalidError, UnavailableError
+from cloche.model.errors import InvalidError
 from cloche.model.limits import parse_duration_seconds, parse_size_mib
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,7 +71,20 @@ _SANDBOX = [
     click.option("--cpus", type=float, metavar="N", help="CPUs, such as 0.5; 1 when not given."),
     click.option("--disk", type=SIZE, help="How much may be written; 1g when not given. Counts as memory."),
     click.option("--pids", type=int, metavar="N", help="How many processes and threads; 256 when not given."),
-    click.option("--net", metavar="POLICY", help="Network policy: none, and the only one yet."),
+    click.option(
+        "--net",
+        metavar="POLICY",
+        help="What it may reach, such as pypi,api.example.com; nothing when not given. allow: everything but this "
+        "machine and its network. @FILE: a policy in YAML or JSON.",
+    ),
+    click.option(
+        "--secret",
+        "secrets",
+        multiple=True,
+        metavar="NAME[=FROM]@HOST",
+        help="A value that is used towards HOST and never seen inside: variable NAME of this shell, or FROM env:NAME, "
+        "file:PATH, keyring:SERVICE/USER, cmd:COMMAND.",
+    ),
     click.option("-e", "--env", multiple=True, metavar="K[=V]", help="Environment; without a value the host's."),
     click.option(
         "-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside; writable without :ro."
@@ -110,10 +123,8 @@ def template_flags(function: F) -> F:
 
 
 def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Take those flags out of `given` → arguments of `Sandbox.create`. Raises UnavailableError."""
+    """Take those flags out of `given` → arguments of `Sandbox.create`. Raises InvalidError, NotFoundError."""
     net = given.pop("net")
-    if net not in (None, "none"):
-        raise UnavailableError(f"no network policy {net!r}: egress is not built yet", remedy="--net none, or no --net")
     same = {name: given.pop(name, None) for name in _SAME}
     options = {
         **same,
@@ -124,9 +135,19 @@ def sandbox_options(given: dict[str, Any]) -> dict[str, Any]:
         "hide": given.pop("hide"),
         "ttl_seconds": given.pop("ttl"),
         "idle_timeout_seconds": given.pop("idle_timeout"),
+        **network(net, given.pop("secrets")),
     }
     begun = {name: value for name in ("template", "snapshot") if (value := given.pop(name, None)) is not None}
     return {**_without_defaults(options), **begun} if begun else options
+
+
+def network(net: str | None, secrets: Sequence[str]) -> dict[str, Any]:
+    """--net and --secret as arguments of `Sandbox.create`; what was not given is left out."""
+    if net is not None:
+        from cloche.cli import policies
+
+        return {"net": policies.read(net), **network(None, secrets)}
+    return {"secrets": list(secrets)} if secrets else {}
 
 
 def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 
+from cloche.cli import asking
 from cloche.cli import terminal as own_terminal
 from cloche.cli.failure import say
+from cloche.cli.gate import Gate
 from cloche.cli.interrupts import Ended, Watch, forwarded
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.process import Process
+from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.collect import Collector
 from cloche.sdk.values import MAX_OUTPUT_BYTES, ExecResult, Exited, Gap, Output
 
@@ -24,10 +28,11 @@ PIECE_BYTES = 64 << 10
 WAITING_PIECES = 256
 
 
-def run(process: Process, watch: Watch, *, stdin: bool, terminal: bool) -> ProcessInfo:
-    """Until the process ends: its output to this program's, and this program's input to it. The process is killed
-    when the output cannot be written or this program is told to end."""
-    screen = own_terminal.ScreenWatch()
+def run(process: Process, watch: Watch, sandbox: Sandbox, *, stdin: bool, terminal: bool) -> ProcessInfo:
+    """Until the process ends: its output to this program's, and this program's input to it. What the network policy
+    of the sandbox asks meanwhile is asked here. The process is killed when the output cannot be written or this
+    program is told to end."""
+    screen, gate = own_terminal.ScreenWatch(), Gate()
     try:
         with ExitStack() as stack:
             if terminal:
@@ -35,11 +40,14 @@ def run(process: Process, watch: Watch, *, stdin: bool, terminal: bool) -> Proce
                 stack.enter_context(own_terminal.resizing(process))
             else:
                 stack.enter_context(forwarded(process, (signal.SIGINT,)))
+            stack.callback(gate.close)
+            face = asking.PanelFace(gate, screen, process) if terminal else asking.face(gate, stdin=stdin)
+            asking.begin(sandbox, face)
             if stdin or terminal:
-                pieces = _typed() if terminal else read_stdin()
+                pieces = _typed(gate) if terminal else read_stdin()
                 _in_background(lambda: _pass_input(process, pieces), "cloche-input")
             seen = screen.note if terminal else None
-            return watch.interruptible(lambda: _show(process, follow=True, seen=seen)) or process.info
+            return watch.interruptible(lambda: _show(process, follow=True, seen=seen, gate=gate)) or process.info
     except (OSError, KeyboardInterrupt, Ended):
         kill(process)
         raise
@@ -94,14 +102,17 @@ def read_stdin() -> Iterator[bytes]:
 
 
 def _show(
-    process: Process, *, follow: bool, only: str | None = None, seen: Callable[[bytes], None] | None = None
-) -> ProcessInfo | None:
+    process: Process, *, follow: bool, only: str | None = None, seen: Callable[[bytes], None] | None = None,
+    gate: Gate | None = None,
+) -> ProcessInfo | None:  # fmt: skip
+    gate = gate or Gate()
     for event in process.output(follow=follow):
         if isinstance(event, Output):
             if seen is not None:
                 seen(event.data)
             if only in (None, event.stream):
-                write_all(1 if event.stream == "stdout" else 2, event.data)
+                descriptor = 1 if event.stream == "stdout" else 2
+                gate.write(event.data, partial(write_all, descriptor))
         elif isinstance(event, Gap):
             say(f"cloche: {event.lost_bytes} bytes of {event.stream} were lost before they could be read")
         elif isinstance(event, Exited):
@@ -119,20 +130,21 @@ def _pass_input(process: Process, pieces: Iterator[bytes]) -> None:
         process.feed(pieces)
 
 
-def _typed() -> Iterator[bytes]:
+def _typed(gate: Gate) -> Iterator[bytes]:
     """What is typed. The keys are read even while the process takes none, so that it can be left."""
     waiting: queue.Queue[bytes] = queue.Queue(WAITING_PIECES)
-    _in_background(lambda: _read_keys(waiting), "cloche-keys")
+    _in_background(lambda: _read_keys(waiting, gate), "cloche-keys")
     while piece := waiting.get():
         yield piece
 
 
-def _read_keys(waiting: queue.Queue[bytes]) -> None:
+def _read_keys(waiting: queue.Queue[bytes], gate: Gate) -> None:
     keys = own_terminal.LeaveKeys(_leave)
     with suppress(OSError):
         for piece in read_stdin():
             keys.watch(piece)
-            waiting.put(piece)
+            if not gate.typed(piece):
+                waiting.put(piece)
     waiting.put(b"")
 
 

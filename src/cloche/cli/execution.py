@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from cloche.cli import arguments, attach, progress, render, terminal
+from cloche.cli import arguments, attach, progress, refusals, render, temporary, terminal
 from cloche.cli.failure import say
 from cloche.cli.interrupts import Watch
+from cloche.model.egress import AuditLine
 from cloche.model.errors import InvalidError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.sandbox import Sandbox
@@ -59,12 +62,15 @@ def run(
     """Run it to its end → the exit status of this program. Call it with signals waiting."""
     if streams.terminal:
         process = {**process, "env": {**terminal.kind(), **process.get("env", {})}}
-    pty = terminal.size() if streams.terminal else None
+    pty, began = terminal.size() if streams.terminal else None, time.time()
     # no signal may come between the start and the moment from which it is known what is to be killed
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
-        return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin))
-    return status_of(attach.run(started, watch, stdin=streams.stdin, terminal=streams.terminal))
+        return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
+    status = status_of(attach.run(started, watch, sandbox, stdin=streams.stdin, terminal=streams.terminal))
+    if status and not streams.terminal and sys.stderr.isatty():
+        _tell_refused(sandbox, began)
+    return status
 
 
 def found(box: str) -> Sandbox:
@@ -83,6 +89,23 @@ def status_of(info: ProcessInfo) -> int:
     return 255 if info.exit_code is None else info.exit_code
 
 
-def _told(sandbox: Sandbox, result: ExecResult) -> int:
-    render.print_json({"sandbox": sandbox.id, **result.to_json()})
+def _told(sandbox: Sandbox, result: ExecResult, began: float) -> int:
+    denied = refusals.as_json(_refused(sandbox, began)) if result.exit_code else []
+    render.print_json({"sandbox": sandbox.id, **result.to_json(), "denied": denied})
     return result.exit_code
+
+
+def _refused(sandbox: Sandbox, began: float) -> list[AuditLine]:
+    # of one that is closed the times are not known, so only what a new one has tried was certainly this command's
+    return refusals.since(sandbox, began) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
+
+
+def _tell_refused(sandbox: Sandbox, began: float) -> None:
+    lines = _refused(sandbox, began)
+    if lines:
+        words = refusals.words_for(sandbox, lines, whole=_is_new(sandbox))
+        say(refusals.told(lines, words, None if _is_new(sandbox) else sandbox.name or sandbox.id))
+
+
+def _is_new(sandbox: Sandbox) -> bool:
+    return temporary.LABEL in sandbox.known.labels

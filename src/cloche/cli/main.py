@@ -39,6 +39,8 @@ COMMANDS = {
     "snapshot": "Keep running sandboxes as they are, to go on from there.",
     "extend": "Move the time at which sandboxes expire.",
     "rm": "Remove sandboxes.",
+    "policy": "See and change what sandboxes may reach.",
+    "publish": "Let this machine reach a port of a sandbox.",
     "template": "Name what is made often, and keep some of it warm.",
     "doctor": "Say what this machine can do, and how to make it do more.",
     "setup": "Fetch what ENGINE needs, such as the kernel for virtual machines.",

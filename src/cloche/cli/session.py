@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from cloche.model.errors import InvalidError, NotFoundError, UnavailableError
+from cloche.model.egress import EgressPolicy, EgressRule
+from cloche.model.egress_checks import check_policy
+from cloche.model.errors import InvalidError, NotFoundError
 
 #: a session travels in the body of a request, which may be twice as large
 MAX_BYTES = 4 << 20
@@ -16,12 +18,16 @@ _ACTIONS = ("allow", "deny")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """`net`: as `Sandbox.create` takes it; None: the file says nothing of the network. It is stored with the sandbox,
+    the environment is not."""
+
     name: str | None = None
     env: dict[str, str] = {}
+    net: EgressPolicy | str | None = None
 
 
 def load(path: str) -> Session:
-    """Read a session file. Raises NotFoundError, InvalidError naming the key, UnavailableError for egress rules."""
+    """Read a session file. Raises NotFoundError, InvalidError naming the key."""
     import yaml
 
     try:
@@ -47,8 +53,7 @@ def parse(value: object) -> Session:
     name = found.get("name")
     if name is not None and not isinstance(name, str):
         raise InvalidError("name must be text", field="name")
-    _check_egress(found.get("egress"))
-    return Session(name=name, env=_env(found.get("env")))
+    return Session(name=name, env=_env(found.get("env")), net=_net(found.get("egress")))
 
 
 def _env(value: object) -> dict[str, str]:
@@ -72,9 +77,9 @@ def _env_value(key: object, item: object) -> str:
     return str(item)
 
 
-def _check_egress(value: object) -> None:
+def _net(value: object) -> EgressPolicy | str | None:
     if value is None:
-        return
+        return None
     egress = _mapping(value, "egress.")
     default = egress.get("default", "deny")
     rules = [] if egress.get("rules") is None else egress["rules"]
@@ -82,18 +87,16 @@ def _check_egress(value: object) -> None:
         raise InvalidError(f"egress.default must be allow or deny, not {default!r}", field="egress.default")
     if not isinstance(rules, list):
         raise InvalidError("egress.rules must be a list", field="egress.rules")
-    for rule in rules:
-        _check_rule(_mapping(rule, "egress.rules."))
-    if default != "deny" or rules:
-        raise UnavailableError(
-            "egress is not built yet: a sandbox has no network at all",
-            remedy="leave egress out, or say only `default: deny`",
-        )
+    policy = EgressPolicy(default=default, rules=[_rule(_mapping(rule, "egress.rules.")) for rule in rules])
+    check_policy(policy)
+    return policy if rules or default != "deny" else "none"
 
 
-def _check_rule(rule: dict[str, Any]) -> None:
-    if not isinstance(rule.get("domain"), str) or rule.get("action") not in _ACTIONS:
+def _rule(rule: dict[str, Any]) -> EgressRule:
+    domain, action = rule.get("domain"), rule.get("action")
+    if not isinstance(domain, str) or action not in _ACTIONS:
         raise InvalidError("a rule is `{domain: NAME, action: allow|deny}`", field="egress.rules")
+    return EgressRule(action=action, hosts=[domain])
 
 
 def _mapping(value: object, prefix: str) -> dict[str, Any]:

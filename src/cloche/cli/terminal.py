@@ -27,7 +27,7 @@ LEAVE_SECONDS = 1.0
 MAX_SIZE = 0xFFFF
 #: what a full-screen program may have left: colours, a hidden cursor, bracketed paste, mouse reports, keypad
 _CALM = b"\x1b[0m\x1b[?25h\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1l\x1b>"
-_OTHER_SCREEN, _OWN_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
+OTHER_SCREEN, OWN_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 _PASSED = ("TERM", "COLORTERM")
 
 
@@ -61,14 +61,19 @@ class ScreenWatch:
 
     def note(self, data: bytes) -> None:
         seen = self._tail + data
-        entered, left = seen.rfind(_OTHER_SCREEN), seen.rfind(_OWN_SCREEN)
+        entered, left = seen.rfind(OTHER_SCREEN), seen.rfind(OWN_SCREEN)
         if entered != left:
             self._other = entered > left
-        self._tail = seen[-(len(_OTHER_SCREEN) - 1) :]
+        self._tail = seen[-(len(OTHER_SCREEN) - 1) :]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether what is shown now is the alternate screen."""
+        return self._other
 
     def calm(self) -> bytes:
         """What brings the terminal back to where a shell expects it."""
-        return (_OWN_SCREEN if self._other else b"") + _CALM
+        return (OWN_SCREEN if self._other else b"") + _CALM
 
 
 @contextmanager

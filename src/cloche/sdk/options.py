@@ -14,6 +14,8 @@ from cloche.model.errors import InvalidError, UnavailableError
 from cloche.model.limits import Limits, parse_size_mib
 from cloche.model.process import ProcessSpec, PtySize
 from cloche.model.sandbox import Isolation, Mount, MountMode, SandboxSpec
+from cloche.sdk import egress_options
+from cloche.sdk.egress_options import Net, SecretGiven
 
 _MOUNT_MODES: tuple[MountMode, ...] = ("ro", "rw")
 
@@ -41,6 +43,8 @@ class SandboxOptions(TypedDict, total=False):
     hostname: str | None
     ttl_seconds: float | None
     idle_timeout_seconds: float | None
+    net: Net
+    secrets: Iterable[SecretGiven]
 
 
 class ProcessOptions(TypedDict, total=False):
@@ -55,8 +59,8 @@ class ProcessOptions(TypedDict, total=False):
 
 
 _LIMITS = {"memory": "memory_mib", "cpus": "cpus", "pids": "pids", "disk": "disk_mib", "open_files": "open_files"}
-_TIMES = frozenset({"ttl_seconds", "idle_timeout_seconds"})
-_MADE = frozenset({"mounts", "env", "labels", "host_paths", "hide"})
+_NONE_IS_SAID = frozenset({"ttl_seconds", "idle_timeout_seconds", "egress"})
+_MADE = frozenset({"mounts", "env", "labels", "host_paths", "hide", "net", "secrets"})
 _COPIED = frozenset(SandboxOptions.__annotations__) - frozenset(_LIMITS) - _MADE
 _WORDS = 'exec("ls", "-l"); a list: exec(*words); a line for the shell: exec("sh", "-c", line)'
 
@@ -73,6 +77,8 @@ def sandbox_spec(image: str, options: SandboxOptions) -> SandboxSpec:
         mounts=[parse_mount(mount) if isinstance(mount, str) else mount for mount in given.get("mounts") or ()],
         host_paths=[absolute(path) for path in given.get("host_paths") or ()],
         hide=list(given.get("hide") or ()),
+        egress=egress_options.policy(given.get("net")),
+        secrets=egress_options.secrets(given.get("secrets") or (), os.environ).secrets,
         **{name: given[name] for name in _COPIED if name in given},
     )
     _check(spec)
@@ -92,17 +98,24 @@ def process_spec(
     return spec
 
 
+def session_body(session_env: Mapping[str, str] | None, given: SandboxOptions) -> dict[str, Any]:
+    """What holds for this start only: the environment, and values of secrets."""
+    values = egress_options.secrets(given.get("secrets") or (), os.environ).values
+    return {"env": dict(session_env or {}), **({"secrets": values} if values else {})}
+
+
 def create_body(spec: SandboxSpec, given: SandboxOptions) -> dict[str, Any]:
     """`body`; of a spec with a template or a snapshot only what was given, as that counts against it."""
     if spec.template is None and spec.snapshot is None:
         return body(spec)
     full: dict[str, Any] = msgspec.to_builtins(spec)
     said = {"limits", *given, *(["image"] if spec.image != "host" else [])}
-    # None is an answer only to "how long"
+    said |= {"egress"} if given.get("net") is not None else set()
+    # None is an answer only to "how long" and to "how far"
     return {
         name: value
         for name, value in full.items()
-        if name in said and value not in ({}, []) and (value is not None or name in _TIMES)
+        if name in said and value not in ({}, []) and (value is not None or name in _NONE_IS_SAID)
     }
 
 

@@ -13,6 +13,7 @@ from cloche.model.process import LimitName, ProcessInfo, Usage
 from cloche.model.sandbox import Mount, Sandbox, SandboxSpec
 from cloche.model.snapshot import Snapshot
 from cloche.model.template import Template
+from cloche.sdk.egress_values import PolicyInfo, SecretInfo
 
 StreamName = Literal["stdout", "stderr"]
 #: how much output of one exec is kept in memory, per stream
@@ -33,6 +34,8 @@ class SpecInfo(SandboxSpec, frozen=True, kw_only=True, forbid_unknown_fields=Fal
 
     limits: _KnownLimits = msgspec.field(default_factory=_KnownLimits)
     mounts: list[_KnownMount] = []  # type: ignore[assignment]
+    egress: PolicyInfo | None = None
+    secrets: list[SecretInfo] = []  # type: ignore[assignment]
 
 
 class SandboxInfo(Sandbox, frozen=True, kw_only=True):

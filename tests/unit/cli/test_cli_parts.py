@@ -11,7 +11,8 @@ import pytest
 
 from cloche.cli import arguments, failure, render, session
 from cloche.cli.main import COMMANDS, cli
-from cloche.model.errors import ClocheError, InvalidError, NotFoundError, TimedOutError, UnavailableError
+from cloche.model.egress import EgressPolicy, EgressRule
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError, TimedOutError
 
 
 def test_the_help_table_is_true() -> None:
@@ -67,7 +68,7 @@ def test_environment_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_session_files(tmp_path: Path) -> None:
     path = tmp_path / "session.yaml"
     path.write_text("name: box\nenv: {A: b, N: 7}\negress: {default: deny}\n")
-    assert session.load(str(path)) == session.Session(name="box", env={"A": "b", "N": "7"})
+    assert session.load(str(path)) == session.Session(name="box", env={"A": "b", "N": "7"}, net="none")
     path.write_text("")
     assert session.load(str(path)) == session.Session()
     with pytest.raises(NotFoundError):
@@ -90,10 +91,19 @@ def test_wrong_session_files_are_named(value: object, named: str) -> None:
         session.parse(value)
 
 
-@pytest.mark.parametrize("egress", [{"default": "allow"}, {"rules": [{"domain": "*.x", "action": "allow"}]}])
-def test_egress_that_is_not_built_is_refused(egress: object) -> None:
-    with pytest.raises(UnavailableError):
-        session.parse({"egress": egress})
+@pytest.mark.parametrize(("egress", "net"), [
+    (None, None), ({}, "none"), ({"default": "deny", "rules": []}, "none"),
+    ({"default": "allow"}, EgressPolicy(default="allow")),
+    ({"rules": [{"domain": "*.x.example", "action": "allow"}, {"domain": "b.example", "action": "deny"}]},
+     EgressPolicy(rules=[EgressRule(hosts=["*.x.example"]), EgressRule(action="deny", hosts=["b.example"])])),
+])  # fmt: skip
+def test_the_network_of_a_session_file(egress: object, net: object) -> None:
+    assert session.parse({"egress": egress}).net == net
+
+
+def test_a_domain_of_a_session_file_is_checked() -> None:
+    with pytest.raises(InvalidError, match=r"egress\.rules"):
+        session.parse({"egress": {"rules": [{"domain": "a b", "action": "allow"}]}})
 
 
 def test_failures_are_told_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from cloche.cli import arguments, render, session, temporary
 def command(session_file: str | None, workdir: str | None, user: str | None, as_json: bool, **given: Any) -> int:
     """Make a sandbox and leave it running. Prints its id.
 
-    The environment of a session file is never stored; that of -e is.
+    The environment of a session file is never stored; that of -e is. Flags win over the file.
 
     \b
     cloche create --name work --memory 2g --ttl 1h
@@ -29,6 +29,8 @@ def command(session_file: str | None, workdir: str | None, user: str | None, as_
     options = arguments.sandbox_options(given)
     options["name"] = options["name"] or given_session.name
     options.update(workdir=workdir, **({"user": user} if user else {}))
+    if given_session.net is not None:
+        options.setdefault("net", given_session.net)
     made = temporary.making({**options, "session_env": given_session.env})
     if as_json:
         render.print_json(msgspec.to_builtins(made.info()))

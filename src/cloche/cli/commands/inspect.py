@@ -11,6 +11,7 @@ import msgspec
 
 from cloche.cli import arguments, cells, render
 from cloche.cli.commands import events
+from cloche.model.egress import EgressPolicy, Secret
 from cloche.model.events import Event
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.sandbox import Sandbox
@@ -38,8 +39,20 @@ def command(boxes: tuple[str, ...], events: bool, as_json: bool) -> int:
     if as_json or not sys.stdout.isatty():
         render.print_json(found[0] if len(found) == 1 else found)
     else:
-        render.write("\n".join(readable(each) for each in found))
+        render.write("\n".join(readable(_with_words(each)) for each in found))
     return 0
+
+
+def _with_words(found: dict[str, Any]) -> dict[str, Any]:
+    """With the policy as people write it, and secrets too."""
+    spec = found.get("spec", {})
+    if not spec.get("egress") and not spec.get("secrets"):
+        return found
+    from cloche.cli import policyview
+
+    policy = msgspec.convert(spec.get("egress"), EgressPolicy | None)
+    kept = [policyview.secret(msgspec.convert(secret, Secret)) for secret in spec.get("secrets", [])]
+    return {**found, "spec": {**spec, "egress": policyview.words(policy), "secrets": kept}}
 
 
 def readable(found: dict[str, Any]) -> str:

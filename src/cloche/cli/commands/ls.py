@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from cloche.cli import arguments, family, pools, render, tables, usage
+from cloche.cli import arguments, cells, family, pools, render, tables, usage
 from cloche.model.lifecycle import LIVING, STATES
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.values import SandboxInfo
 
-_HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "ISOLATION", "IMAGE", "CREATED", "EXPIRES", "LABELS")
+_HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "ISOLATION", "IMAGE", "NET", "CREATED", "EXPIRES", "LABELS")
 _TREE_HEADINGS = ("ID", "NAME", "STATE", "ENGINE", "CREATED", "EXPIRES")
 #: what a narrow terminal can do without, the first of them first
-_DROPPED = ("ISOLATION", "IMAGE", "ENGINE", "EXPIRES", "LABELS", "CREATED")
+_DROPPED = ("ISOLATION", "IMAGE", "ENGINE", "EXPIRES", "LABELS", "NET", "CREATED")
 NARROW = 60
+#: of the words of a policy; `cloche policy show` has them all
+MAX_NET = 32
 #: from here on a tree has whole ids
 WIDE_TREE = 100
 
@@ -85,6 +87,15 @@ def _state(box: SandboxInfo) -> str:
     return f"{box.state} ({box.reason})" if box.reason and box.reason != box.state else box.state
 
 
+def _net(box: SandboxInfo) -> str | None:
+    """The words of its policy; the policy's part of the SDK is imported only where there is one."""
+    if box.spec.egress is None:
+        return None
+    from cloche.cli import policyview
+
+    return cells.cut(policyview.words(box.spec.egress), MAX_NET)
+
+
 def _row(box: SandboxInfo, shown_id: str) -> Sequence[object]:
     return (
         shown_id,
@@ -93,6 +104,7 @@ def _row(box: SandboxInfo, shown_id: str) -> Sequence[object]:
         box.engine,
         box.isolation,
         box.spec.image,
+        _net(box),
         render.ago(box.created_at),
         render.ago(box.expires_at),
         render.labels(box.labels),

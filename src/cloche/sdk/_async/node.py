@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloche.model.egress import AuditPage
 from cloche.model.events import Event
 from cloche.model.pool import PoolReport
 from cloche.sdk import wire
@@ -14,6 +15,7 @@ from cloche.sdk._async import bridge, events, setups
 from cloche.sdk._async.snapshots import AsyncSnapshots
 from cloche.sdk._async.templates import AsyncTemplates
 from cloche.sdk._async.transport import AsyncTransport
+from cloche.sdk.egress_values import PresetInfo, PresetInfoList
 from cloche.sdk.launch import default_home
 from cloche.sdk.setups import EngineSetup, EngineSetups, SetupProgress
 from cloche.sdk.values import NodeUse
@@ -65,6 +67,20 @@ class AsyncNode:
     async def pool(self) -> PoolReport:
         """Sandboxes that wait ready, pool by pool, with hits and misses since the node started."""
         return wire.decode(await self.transport.ask("GET", "/v1/pool"), PoolReport)
+
+    async def egress_log(
+        self, *, sandbox: str | None = None, since: float | None = None, verdicts: Sequence[str] = (),
+        host: str | None = None, limit: int = 1000,
+    ) -> AuditPage:  # fmt: skip
+        """What became of connections and requests of sandboxes, also of removed ones: the newest `limit`, oldest first.
+        `since`: UTC seconds; `verdicts`: of "allowed", "denied", "failed", "limit", "revoked"."""
+        query = {"sandbox": sandbox, "since": since, "verdict": ",".join(verdicts) or None, "host": host}
+        answer = await self.transport.ask("GET", "/v1/audit/egress", query={**query, "limit": limit})
+        return wire.decode(answer, AuditPage)
+
+    async def egress_presets(self) -> list[PresetInfo]:
+        """Rules that have a name, which policies may say: "pypi", "github" and so on."""
+        return wire.decode(await self.transport.ask("GET", "/v1/egress/presets"), PresetInfoList).presets
 
     async def engine_setups(self) -> list[EngineSetup]:
         """Engines that need something beside Cloche itself, and what each lacks."""

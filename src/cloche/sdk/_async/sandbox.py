@@ -17,6 +17,7 @@ from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._async import bridge
 from cloche.sdk._async.files import AsyncFiles
+from cloche.sdk._async.network import AsyncNetwork
 from cloche.sdk._async.node import AsyncNode
 from cloche.sdk._async.process import AsyncProcess
 from cloche.sdk.collect import Collector
@@ -44,7 +45,7 @@ Stdin = bytes | str | bridge.Chunks
 ProcessInfos = list[ProcessInfo]
 
 
-class AsyncSandbox:
+class AsyncSandbox(AsyncNetwork):
     """A place to run code that nobody has reviewed. As a context manager it is removed at the end.
 
     Every call raises NotFoundError when it is gone, WrongStateError when its state forbids the call, SandboxDeadError
@@ -69,15 +70,19 @@ class AsyncSandbox:
         `open_files`, `env`, `labels`, `mounts` ("SRC:DST:ro" or Mount), `host_paths`, `hide`, `workdir`, `user`,
         `hostname`, `ttl_seconds`, `idle_timeout_seconds`, and `template`: the name of one to begin from, over which the
         options that are given win; or `snapshot`: the name or id of one to go on from, which engine, image, limits and
-        mounts come from.
+        mounts come from. What it may reach is `net`: words such as "pypi,api.example.com", an EgressPolicy, "none"
+        (the default) or "allow". `secrets`: "GITHUB_TOKEN@api.github.com", whose value is read here and never seen
+        inside, or (such words, the value).
 
         Raises InvalidError, AlreadyExistsError (the name), UnavailableError (engine, isolation or image),
         LimitUnenforceableError (a limit that was given cannot be kept here), EngineError."""
         spec = options.sandbox_spec(image, sandbox)
         node = AsyncNode(home)
-        body = {**options.create_body(spec, sandbox), "session": {"env": dict(session_env or {})}}
-        made = await node.transport.ask("POST", "/v1/sandboxes", json=body)
-        return cls(node, wire.decode(made, SandboxInfo))
+        session = options.session_body(session_env, sandbox)
+        body = {**options.create_body(spec, sandbox), "session": session}
+        made = cls(node, wire.decode(await node.transport.ask("POST", "/v1/sandboxes", json=body), SandboxInfo))
+        await made._give_missing(made.known.spec.secrets, session.get("secrets", {}))
+        return made
 
     @classmethod
     async def from_id(cls, ref: str, *, home: str | None = None) -> AsyncSandbox:

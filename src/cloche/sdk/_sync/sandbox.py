@@ -19,6 +19,7 @@ from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._sync import bridge
 from cloche.sdk._sync.files import Files
+from cloche.sdk._sync.network import Network
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.process import Process
 from cloche.sdk.collect import Collector
@@ -46,7 +47,7 @@ Stdin = bytes | str | bridge.Chunks
 ProcessInfos = list[ProcessInfo]
 
 
-class Sandbox:
+class Sandbox(Network):
     """A place to run code that nobody has reviewed. As a context manager it is removed at the end.
 
     Every call raises NotFoundError when it is gone, WrongStateError when its state forbids the call, SandboxDeadError
@@ -71,15 +72,19 @@ class Sandbox:
         `open_files`, `env`, `labels`, `mounts` ("SRC:DST:ro" or Mount), `host_paths`, `hide`, `workdir`, `user`,
         `hostname`, `ttl_seconds`, `idle_timeout_seconds`, and `template`: the name of one to begin from, over which the
         options that are given win; or `snapshot`: the name or id of one to go on from, which engine, image, limits and
-        mounts come from.
+        mounts come from. What it may reach is `net`: words such as "pypi,api.example.com", an EgressPolicy, "none"
+        (the default) or "allow". `secrets`: "GITHUB_TOKEN@api.github.com", whose value is read here and never seen
+        inside, or (such words, the value).
 
         Raises InvalidError, AlreadyExistsError (the name), UnavailableError (engine, isolation or image),
         LimitUnenforceableError (a limit that was given cannot be kept here), EngineError."""
         spec = options.sandbox_spec(image, sandbox)
         node = Node(home)
-        body = {**options.create_body(spec, sandbox), "session": {"env": dict(session_env or {})}}
-        made = node.transport.ask("POST", "/v1/sandboxes", json=body)
-        return cls(node, wire.decode(made, SandboxInfo))
+        session = options.session_body(session_env, sandbox)
+        body = {**options.create_body(spec, sandbox), "session": session}
+        made = cls(node, wire.decode(node.transport.ask("POST", "/v1/sandboxes", json=body), SandboxInfo))
+        made._give_missing(made.known.spec.secrets, session.get("secrets", {}))
+        return made
 
     @classmethod
     def from_id(cls, ref: str, *, home: str | None = None) -> Sandbox:

@@ -1,0 +1,94 @@
+"""`cloche policy log`: what became of connections and requests."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+import msgspec
+
+from cloche.cli import arguments, failure, interrupts, policyview, render
+from cloche.model.egress import AuditLine
+from cloche.sdk._sync.node import Node
+from cloche.sdk._sync.sandbox import Sandbox
+
+LOOK_SECONDS = 1.0
+#: more than so many between two looks are told as lost
+MAX_LINES = 10_000
+_VERDICTS = ("allowed", "denied", "failed", "limit", "revoked")
+
+
+@click.command("log")
+@click.option("--denied", is_flag=True, help="Only what was refused.")
+@click.option("--verdict", "verdicts", multiple=True, type=click.Choice(_VERDICTS), help="Only with this verdict.")
+@click.option("--since", type=arguments.DURATION, help="Only what began so long ago or later, such as 1h.")
+@click.option("--host", metavar="HOST", help="Only to this host.")
+@click.option("-n", "--tail", type=click.IntRange(1, MAX_LINES), metavar="N", default=1000, show_default=True,
+              help="Only the newest so many.")  # fmt: skip
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@arguments.json_flag
+@click.argument("box", required=False, metavar="[BOX]")
+def log(
+    box: str | None, denied: bool, verdicts: Sequence[str], since: float | None, host: str | None, tail: int,
+    follow: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Show what became of connections and requests, oldest first; of all sandboxes, or of BOX.
+
+    A line is written when a connection is over. With --json one object a line.
+    """
+    wanted = [*verdicts, *(["denied"] if denied else [])]
+    names = {} if as_json else {known.id: known.name for known in Sandbox.list() if known.name}
+    begin = None if since is None else time.time() - since
+    with interrupts.orderly():
+        try:
+            for line in _read(Look(box, wanted, host), begin, tail, follow):
+                _print(line, names, as_json)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+    return 0
+
+
+class Look:
+    """One question to the node, asked again and again."""
+
+    def __init__(self, box: str | None, verdicts: Sequence[str], host: str | None) -> None:
+        self._box, self._verdicts, self._host = box, verdicts, host
+        self._dropped = 0
+
+    def lines(self, since: float | None, limit: int) -> list[AuditLine]:
+        page = Node().egress_log(sandbox=self._box, since=since, verdicts=self._verdicts, host=self._host, limit=limit)
+        if page.dropped > self._dropped:
+            failure.say(f"cloche: {page.dropped - self._dropped} lines could not be written and are lost")
+        self._dropped = page.dropped
+        return page.lines
+
+
+def _read(look: Look, since: float | None, limit: int, follow: bool) -> Iterator[AuditLine]:
+    yield from look.lines(since, limit)
+    if not follow:
+        return
+    seen = _keys(look.lines(None, MAX_LINES))
+    while True:
+        time.sleep(LOOK_SECONDS)
+        now = look.lines(None, MAX_LINES)
+        yield from (line for line in now if _key(line) not in seen)
+        seen = _keys(now)
+
+
+def _keys(lines: Sequence[AuditLine]) -> set[bytes]:
+    return {_key(line) for line in lines}
+
+
+def _key(line: AuditLine) -> bytes:
+    """A line is known by all that it says: it has no number."""
+    return msgspec.json.encode(line)
+
+
+def _print(line: AuditLine, names: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        render.write(json.dumps(msgspec.to_builtins(line)) + "\n")
+    else:
+        render.write(policyview.log_line(line, names, render.columns()) + "\n")

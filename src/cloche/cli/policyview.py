@@ -1,0 +1,136 @@
+"""Policies and what became of connections, as lines for people. Pure; what a sandbox said is made harmless here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cloche.cli import cells, render
+from cloche.cli.render import clean
+from cloche.model.egress import AuditLine, EgressCounters, EgressPolicy, EgressRule, Secret
+from cloche.model.egress_words import policy_words, rule_words
+from cloche.model.secret_words import secret_words
+from cloche.sdk.egress_values import EgressInfo, PresetInfo
+
+_DOORS = {
+    "open": "open",
+    "closed": "closed: nothing leaves, and no name is answered",
+    "down": "down: the door does not answer now, so nothing leaves",
+}
+_TITLE = 10
+
+
+def words(policy: EgressPolicy | None) -> str:
+    """A policy in one line. Budgets and `accept` have no words."""
+    return "none" if policy is None else policy_words(EgressPolicy(
+        default=policy.default, rules=[_plain(rule) for rule in policy.rules]))  # fmt: skip
+
+
+def rule_word(rule: EgressRule) -> str:
+    """The word of one rule, without its note."""
+    return rule_words(_plain(rule))
+
+
+def _plain(rule: EgressRule) -> EgressRule:
+    """As somebody would have written it: what a node told is of another type, and notes have no words."""
+    return EgressRule(**{**{name: getattr(rule, name) for name in EgressRule.__struct_fields__}, "note": ""})
+
+
+def state(info: EgressInfo, box: str) -> Iterator[str]:
+    """Everything that `policy show` shows."""
+    yield from _titled("sandbox", clean(box))
+    yield from _titled("policy", clean(words(info.policy)))
+    yield from _titled("door", _DOORS.get(info.door, clean(info.door)))
+    if info.policy is not None:
+        yield from _policy(info.policy)
+        yield from _titled("programs", _programs(info.transparent_tcp))
+    for kept in info.secrets:
+        missing = "; no value here, give it again: cloche policy secret" if kept.name in info.missing_secrets else ""
+        yield from _titled("secret", clean(secret(kept)) + missing)
+    if info.policy is not None:
+        yield from _titled("traffic", traffic(info.counters))
+
+
+def _policy(policy: EgressPolicy) -> Iterator[str]:
+    for number, rule in enumerate(policy.rules):
+        yield from _titled("rules" if number == 0 else "", f"{number + 1}. {_rule(rule)}")
+    yield from _titled("the rest", {"deny": "is refused", "ask": "is asked about"}.get(
+        policy.default, "is allowed, but for private, local and metadata addresses"))  # fmt: skip
+    budget = {name: value for name in policy.budget.__struct_fields__ if (value := getattr(policy.budget, name))}
+    if budget:
+        yield from _titled("budget", ", ".join(f"{name} {value}" for name, value in budget.items()))
+    for accept in policy.accept:
+        ports = ", ".join(accept.ports) or "any port"
+        yield from _titled("accepts", clean(f"{', '.join(accept.sandboxes)} on {ports}"))
+
+
+def traffic(counters: EgressCounters) -> str:
+    """ "1.2K out, 3.4M in, 2 connections open of 12, 4 refused"."""
+    return (
+        f"{render.size(counters.sent_bytes)} out, {render.size(counters.received_bytes)} in, "
+        f"{counters.connections_open} connections open of {counters.connections}, {counters.denied} refused, "
+        f"{counters.failed} failed"
+    )
+
+
+def preset(found: PresetInfo) -> Iterator[str]:
+    """What a preset allows, rule by rule."""
+    yield from _titled("preset", clean(found.name))
+    yield from _titled("for", clean(found.summary))
+    for number, rule in enumerate(found.rules):
+        yield from _titled("rules" if number == 0 else "", _rule(rule))
+    if found.way_out:
+        yield from _titled("way out", clean(found.way_out))
+
+
+def log_line(line: AuditLine, names: dict[str, str], columns: int | None) -> str:
+    """One line of the log. `names`: id → name of sandboxes, for those that have one."""
+    who = line.sandbox or names.get(line.sandbox_id) or line.sandbox_id
+    parts = [
+        render.clock(line.time), f"{clean(line.verdict):<7}", clean(who), clean(_place(line)),
+        *([clean(_why(line))] if line.rule or line.reason else []),
+        *([f"by {clean(line.process)}"] if line.process else []),
+        *([f"{render.size(line.sent_bytes)} out {render.size(line.received_bytes)} in"] if _moved(line) else []),
+        *([f"and {line.repeated} more"] if line.repeated else []),
+    ]  # fmt: skip
+    text = "  ".join(parts)
+    return text if columns is None else cells.cut(text, columns)
+
+
+def _place(line: AuditLine) -> str:
+    host = f"[{line.host}]" if ":" in line.host else line.host
+    if line.method:
+        scheme = "https" if line.tls == "inspect" or line.protocol == "tls" else "http"
+        port = "" if (scheme, line.port) in (("https", 443), ("http", 80)) else f":{line.port}"
+        status = f" {line.status}" if line.status else ""
+        return f"{line.method} {scheme}://{host}{port}{line.path}{status}"
+    return f"{host}:{line.port}" if line.port else f"{host} (name)"
+
+
+def _why(line: AuditLine) -> str:
+    return f"{line.rule}: {line.reason}" if line.rule and line.reason else line.rule or line.reason
+
+
+def _moved(line: AuditLine) -> bool:
+    return bool(line.sent_bytes or line.received_bytes)
+
+
+def _rule(rule: EgressRule) -> str:
+    said = rule_word(rule)
+    return clean(f"{said}  # {rule.note}" if rule.note else said)
+
+
+def secret(found: Secret) -> str:
+    """A secret as people write it, without its value."""
+    return secret_words(found)
+
+
+def _programs(transparent: bool) -> str:
+    return (
+        "all, whether they know of proxies or not"
+        if transparent
+        else "those that follow HTTP_PROXY and ALL_PROXY: this engine, or this kernel, cannot redirect the others"
+    )
+
+
+def _titled(title: str, text: str) -> Iterator[str]:
+    yield f"{title:<{_TITLE}} {text}".rstrip()

@@ -1,0 +1,84 @@
+"""What the network policy refused while a command ran, told when the command failed: it may be why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from shlex import quote
+from typing import Any
+
+from cloche.cli import policyview
+from cloche.cli.render import clean
+from cloche.model.egress import AuditLine
+from cloche.model.errors import ClocheError
+from cloche.sdk._sync.sandbox import Sandbox
+from cloche.sdk.egress_values import PolicyInfo
+
+MAX_LINES = 1000
+MAX_NAMED = 3
+#: what decided when no rule of the policy did: only then is a rule more of any use
+OPEN_ENDED = ("default", "")
+
+
+def since(sandbox: Sandbox, moment: float) -> list[AuditLine]:
+    """What was refused since then (UTC seconds), each place once; nothing when that cannot be said."""
+    with suppress(ClocheError):
+        if sandbox.known.spec.egress is None:
+            return []
+        lines = sandbox.egress_log(since=moment, verdicts=["denied"], limit=MAX_LINES)
+        return list({(line.host, line.port, line.rule): line for line in lines}.values())
+    return []
+
+
+def tried(sandbox: Sandbox) -> list[AuditLine]:
+    """What a sandbox without a policy has tried, as if it had been refused just now."""
+    with suppress(ClocheError):
+        if sandbox.known.spec.egress is None:
+            found = sandbox.suggest_policy().tried
+            return [AuditLine(time=0, sandbox_id=sandbox.id, via="", verdict="denied", host=one.host, port=one.port,
+                              rule="closed") for one in found]  # fmt: skip
+    return []
+
+
+def as_json(lines: Sequence[AuditLine]) -> list[dict[str, Any]]:
+    """The field `denied` of `run --json`."""
+    return [{"host": line.host, "port": line.port, "rule": line.rule, "reason": line.reason} for line in lines]
+
+
+def told(lines: Sequence[AuditLine], words: Sequence[str], box: str | None) -> str:
+    """One line for stderr. `words`: what would have been enough; `box` None: the sandbox is a new one each time."""
+    more = len(lines) - MAX_NAMED
+    places = ", ".join(_place(line) for line in lines[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    said = f"cloche: {_who(lines)} refused {places}"
+    if not words:
+        return said
+    new = f"--net {quote(','.join(words))}"
+    way = new if box is None else f"cloche policy allow {box} {' '.join(map(quote, words))}"
+    return f"{said}; allow it with: {clean(way)}"
+
+
+def words_for(sandbox: Sandbox, lines: Sequence[AuditLine], *, whole: bool) -> list[str]:
+    """What to add, or with `whole` the policy with it; nothing when a rule that is there already forbids it."""
+    if not all(line.rule in (*OPEN_ENDED, "closed") for line in lines):
+        return []
+    with suppress(ClocheError):
+        has = _words(sandbox.known.spec.egress)
+        wanted = [word for word in sandbox.suggest_policy().words if word not in has]
+        return [*has, *wanted] if whole and wanted else wanted
+    return []
+
+
+def _words(policy: PolicyInfo | None) -> list[str]:
+    if policy is None:
+        return []
+    return [*map(policyview.rule_word, policy.rules), *([policy.default] if policy.default != "deny" else [])]
+
+
+def _who(lines: Sequence[AuditLine]) -> str:
+    return "the sandbox has no network, and" if lines[0].rule == "closed" else "the network policy"
+
+
+def _place(line: AuditLine) -> str:
+    host = f"[{line.host}]" if ":" in line.host else line.host
+    port = f":{line.port}" if line.port else ""
+    return clean(f"{host[:253]}{port}") + (f" ({clean(line.reason or line.rule)})" if line.rule != "closed" else "")

@@ -1,0 +1,135 @@
+# Made from ../_async/network.py by scripts/generate_sync.py: edit there.
+# ruff: noqa: C416, I001, RUF100, UP028
+"""What a sandbox may reach, and who may reach it: its policy, its secrets, its published ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from cloche.model.egress import (
+    Ask,
+    AskList,
+    AuditLine,
+    EgressRule,
+    Publication,
+    PublicationList,
+    Secret,
+    Verdict,
+)
+from cloche.sdk import egress_options, wire
+from cloche.sdk._sync.node import Node
+from cloche.sdk._sync.transport import Transport
+from cloche.sdk.egress_options import Net
+from cloche.sdk.egress_values import EgressInfo, SuggestionInfo
+
+T = TypeVar("T")
+
+
+class Network:
+    """The part of a sandbox that is its network. Changes hold at once, for connections that are open too."""
+
+    _node: Node
+    _transport: Transport
+    _path: str
+
+    @property
+    def id(self) -> str:
+        """`sb_` and 26 characters; never used twice."""
+        raise NotImplementedError
+
+    def egress(self) -> EgressInfo:
+        """Its policy, its secrets (never their values), whether the door works, and what went through it."""
+        return self._asked("GET", "", EgressInfo)
+
+    def set_policy(self, net: Net) -> EgressInfo:
+        """Put another policy in the place of the one it has: words such as "pypi,api.example.com", an EgressPolicy, or
+        None: closed. Raises InvalidError naming the word or field that is wrong."""
+        policy = egress_options.policy(net)
+        return self._asked("PUT", "", EgressInfo, {"policy": msgspec.to_builtins(policy)})
+
+    def allow(self, *words: str | EgressRule) -> EgressInfo:
+        """Let it reach these too, before all that its policy says: hosts, presets, anything that a policy's words may
+        be. One that is closed gets a policy of its own by that. Raises InvalidError."""
+        return self._with_rules([egress_options.rule(word, "allow") for word in words])
+
+    def deny(self, *words: str | EgressRule) -> EgressInfo:
+        """Let it not reach these, before all that its policy says. Raises InvalidError."""
+        return self._with_rules([egress_options.rule(word, "deny") for word in words])
+
+    def suggest_policy(self) -> SuggestionInfo:
+        """The smallest policy that would have allowed what was tried in it and refused, and what it has already."""
+        return self._asked("GET", "/suggestion", SuggestionInfo)
+
+    def egress_log(
+        self, *, since: float | None = None, verdicts: Sequence[str] = (), host: str | None = None, limit: int = 1000
+    ) -> list[AuditLine]:
+        """What became of its connections and requests: the newest `limit`, oldest first. `since`: UTC seconds;
+        `verdicts`: of "allowed", "denied", "failed", "limit", "revoked"."""
+        page = self._node.egress_log(sandbox=self.id, since=since, verdicts=verdicts, host=host, limit=limit)
+        return page.lines
+
+    def asks(self) -> list[Ask]:
+        """Connections that wait for an answer, because a rule of the policy says ask."""
+        return (self._asked("GET", "/asks", AskList)).asks
+
+    def new_asks(self, *, since: float | None = None) -> Iterator[Ask]:
+        """Those that come from now on, or came `since` (UTC seconds), until it is removed."""
+        kinds, begin = ("sandbox.egress_ask", "sandbox.removed"), 0 if since is None else None
+        told = self._node.events(sandbox=self.id, kinds=kinds, follow=True, since=since, limit=begin)
+        for event in told:
+            if event.kind == "sandbox.removed":
+                return
+            yield msgspec.convert({**event.data, "sandbox_id": self.id}, Ask)
+
+    def answer(self, ask: Ask | str, verdict: Verdict) -> None:
+        """Let a connection go on ("once"), all of its kind from now on ("always"), or none ("deny"). Raises
+        NotFoundError when nobody waits for it any more."""
+        ask_id = ask if isinstance(ask, str) else ask.id
+        path = f"{self._path}/egress/asks/{wire.segment(ask_id)}"
+        self._transport.ask("POST", path, json={"verdict": verdict})
+
+    def give_secret(self, secret: str | Secret, value: str | None = None) -> EgressInfo:
+        """Add a secret, or give a new value to one that it has: "GITHUB_TOKEN@api.github.com". Without `value` it is
+        read from where the words say, by default from this program's environment. Raises InvalidError."""
+        given = egress_options.secrets([secret if value is None else (secret, value)])
+        (known,) = given.secrets
+        body = {"secret": msgspec.to_builtins(known), "value": given.values.get(known.name)}
+        return self._asked("PUT", f"/secrets/{wire.segment(known.name)}", EgressInfo, body)
+
+    def remove_secret(self, name: str) -> EgressInfo:
+        """Take a secret from it. Raises NotFoundError."""
+        return self._asked("DELETE", f"/secrets/{wire.segment(name)}", EgressInfo)
+
+    def publish(self, port: int) -> Publication:
+        """Let this machine reach a port of it: `url` for HTTP and WebSockets, `address` for anything over TCP. Only
+        from this machine. Nothing needs to listen yet; once more gives the same again."""
+        return wire.decode(self._transport.ask("PUT", f"{self._path}/ports/{port}", json={}), Publication)
+
+    def publications(self) -> list[Publication]:
+        """Ports of it that this machine can reach."""
+        return wire.decode(self._transport.ask("GET", f"{self._path}/ports"), PublicationList).publications
+
+    def unpublish(self, port: int) -> None:
+        """End that, and the connections to it. Raises NotFoundError."""
+        self._transport.ask("DELETE", f"{self._path}/ports/{port}")
+
+    def _give_missing(self, known: Sequence[Secret], given: Mapping[str, str]) -> None:
+        """Secrets of a template or a snapshot whose values this program's environment has."""
+        plain = [msgspec.convert(msgspec.to_builtins(secret), Secret) for secret in known]
+        for secret, value in egress_options.left_to_give(plain, given, os.environ):
+            self.give_secret(secret, value)
+
+    def _with_rules(self, rules: list[EgressRule]) -> EgressInfo:
+        """Each is put in front, so the last one goes first."""
+        for rule in reversed(rules):
+            self._transport.ask(
+                "POST", f"{self._path}/egress/rules", json={"rule": msgspec.to_builtins(rule), "position": 0}
+            )
+        return self.egress()
+
+    def _asked(self, method: str, rest: str, kind: type[T], body: object = None) -> T:
+        return wire.decode(self._transport.ask(method, f"{self._path}/egress{rest}", json=body), kind)

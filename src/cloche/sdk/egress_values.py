@@ -1,0 +1,89 @@
+"""What the SDK hands back about the network of a sandbox.
+
+A node that is newer than this client may say more of a policy than is read here; what is sent to a node stays strict
+(`model/egress.py`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cloche.model.egress import (
+    AcceptRule,
+    EgressBudget,
+    EgressPolicy,
+    EgressRule,
+    EgressState,
+    Secret,
+    SecretSource,
+)
+
+
+class RuleInfo(EgressRule, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A rule as its node told it."""
+
+
+class _KnownBudget(EgressBudget, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    pass
+
+
+class _KnownAccept(AcceptRule, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    pass
+
+
+class _KnownSource(SecretSource, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    pass
+
+
+class PolicyInfo(EgressPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A policy as its node told it."""
+
+    rules: list[RuleInfo] = []  # type: ignore[assignment]
+    budget: _KnownBudget = _KnownBudget()
+    accept: list[_KnownAccept] = []  # type: ignore[assignment]
+
+
+class SecretInfo(Secret, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A secret as its node told it: never with its value."""
+
+    source: _KnownSource = _KnownSource()
+
+
+class EgressInfo(EgressState, frozen=True, kw_only=True):
+    """The network of a sandbox now. `door`: "open", "closed" (no policy) or "down" (it does not answer now)."""
+
+    policy: PolicyInfo | None
+    secrets: list[SecretInfo] = []  # type: ignore[assignment]
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What the code tried to reach and was not let to, in the sandbox's own words: a name or an address. `port` 0: only
+    its name was asked for."""
+
+    host: str
+    port: int = 0
+    protocol: str = ""
+    count: int = 1
+
+
+class SuggestionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The smallest policy that would have been enough for what was `tried`. `words` are what
+    `net=",".join(words)` takes."""
+
+    words: list[str]
+    policy: PolicyInfo | None = None
+    tried: list[Tried] = []
+
+
+class PresetInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Rules that have a name. `way_out`: what code could send out through it."""
+
+    name: str
+    summary: str = ""
+    way_out: str = ""
+    rules: list[RuleInfo] = []
+
+
+class PresetInfoList(msgspec.Struct, frozen=True, kw_only=True):
+    """By name."""
+
+    presets: list[PresetInfo]
