@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"cloche/guest/internal/door"
 	"cloche/guest/internal/machine"
 	"cloche/guest/internal/output"
 	"cloche/guest/internal/procs"
@@ -27,7 +28,9 @@ var version = "dev"
 type settings struct {
 	listenFD, memoryFD, lifelineFD int
 	listenPath, sandboxID, nonce   string
-	sharedUID, ownKernel           bool
+	sharedUID, ownKernel, redirect bool
+	ports                          *door.Ports
+	diagFD                         int
 	ringBytes, landlockABI         int
 
 	firmware bool // this is the first program of a virtual machine
@@ -54,9 +57,10 @@ func main() {
 	if set.lifelineFD >= 0 {
 		go watchLifeline(set.lifelineFD)
 	}
-	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap,
-		MemoryFD: set.memoryFD, GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes})
-	config := server.Config{Manager: manager, Reaper: reap, Version: version, SandboxID: set.sandboxID,
+	inner := door.New(door.Config{Ports: set.ports, Redirect: set.redirect, DiagFD: set.diagFD})
+	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap, MemoryFD: set.memoryFD,
+		GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes, Ready: inner.Ready()})
+	config := server.Config{Manager: manager, Reaper: reap, Door: inner, Version: version, SandboxID: set.sandboxID,
 		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit}
 	if set.machine != nil {
 		config.Machine, config.Exit = set.machine, set.machine.End
@@ -64,6 +68,7 @@ func main() {
 	api := server.New(config)
 	failed := make(chan error)
 	go func() { failed <- api.Serve(listener) }()
+	go inner.Open()
 	if os.Getpid() == 1 {
 		ignoreSignals()
 	}
@@ -97,12 +102,24 @@ func readSettings() settings {
 			set.listenPath = os.Args[i+1]
 		}
 	}
+	set.readDoor()
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CLOCHE_") {
 			_ = os.Unsetenv(name)
 		}
 	}
 	return set
+}
+
+// readDoor: without a sandbox around it the loopback is the host's, and so are its ports.
+func (set *settings) readDoor() {
+	set.redirect = os.Getenv("CLOCHE_REDIRECT") == "1"
+	set.diagFD = descriptor("CLOCHE_SOCKETS_FD")
+	if set.listenPath == "" {
+		set.ports = &door.Usual
+	} else if os.Getenv("CLOCHE_DOOR_PORTS") == "any" {
+		set.ports = &door.Ports{}
+	}
 }
 
 const leastRing = 4096
@@ -155,7 +172,7 @@ func (set *settings) boot(words vmboot.Words) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	set.machine, set.ownKernel = booted.Machine, true
+	set.machine, set.ownKernel, set.redirect = booted.Machine, true, booted.Redirected
 	set.groupFD, set.memoryFD = booted.Machine.Group.Dir, booted.Machine.Group.Events
 	if words.Ring > 0 {
 		set.ringBytes = max(words.Ring, leastRing)

@@ -20,7 +20,7 @@ const (
 )
 
 // Config is what the manager is given at start-up. MemoryFD is -1 when there is none. GroupFD is the directory of the
-// cgroup that everything starts in, 0 when there is none.
+// cgroup that everything starts in, 0 when there is none. Nothing starts before Ready is closed; nil is ready.
 type Config struct {
 	Book      *users.Book
 	Reaper    *reaper.Reaper
@@ -28,6 +28,7 @@ type Config struct {
 	GroupFD   int
 	OwnKernel bool
 	RingBytes int
+	Ready     <-chan struct{}
 }
 
 // Manager holds every process that the guest started and has not forgotten.
@@ -36,6 +37,7 @@ type Manager struct {
 	Gate      Gate
 	mu        sync.Mutex
 	session   Session
+	door      map[string]string
 	processes map[string]*Process
 	sequence  uint64
 	pruning   bool
@@ -65,7 +67,16 @@ func (m *Manager) SetSession(s Session) error {
 func (m *Manager) Session() Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.session
+	session := m.session
+	session.door = m.door
+	return session
+}
+
+// SetDoorEnv replaces what every later process is told of the way out of the sandbox.
+func (m *Manager) SetDoorEnv(env map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.door = env
 }
 
 // User finds the named user, or the session's for "".

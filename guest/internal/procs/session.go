@@ -20,6 +20,8 @@ type Session struct {
 	Workdir    wire.Text `json:"workdir"`
 	OpenFiles  uint64    `json:"open_files"`
 	Pids       uint64    `json:"pids"`
+
+	door map[string]string // what programs are told of the way out, weaker than anything that somebody said
 }
 
 // Check names the first field that is wrong.
@@ -33,7 +35,7 @@ func (s *Session) Check() error {
 	return wire.CheckEnv(s.SessionEnv, "session_env")
 }
 
-// environment merges, from weak to strong: base, the sandbox's, the session's, the request's.
+// environment merges, from weak to strong: base, the door's, the sandbox's, the session's, the request's.
 func (s *Session) environment(user users.User, cwd string, spec *wire.ProcessSpec) []string {
 	merged := map[string]string{
 		"PATH": basePath, "HOME": user.Home, "USER": user.Name, "LOGNAME": user.Name, "SHELL": user.Shell,
@@ -42,7 +44,13 @@ func (s *Session) environment(user users.User, cwd string, spec *wire.ProcessSpe
 	if spec.Pty != nil {
 		merged["TERM"] = "xterm-256color"
 	}
-	for _, layer := range []wire.Env{s.Env, s.SessionEnv, spec.Env} {
+	said := []wire.Env{s.Env, s.SessionEnv, spec.Env}
+	for key, value := range s.door {
+		if !saidOtherwise(said, key) {
+			merged[key] = value
+		}
+	}
+	for _, layer := range said {
 		for key, value := range layer {
 			merged[key] = value
 		}
@@ -52,6 +60,21 @@ func (s *Session) environment(user users.User, cwd string, spec *wire.ProcessSpe
 		list = append(list, key+"="+value)
 	}
 	return list
+}
+
+// saidOtherwise: programs read a variable of a proxy in upper and in lower case, so whoever sets one means both.
+func saidOtherwise(said []wire.Env, key string) bool {
+	if !strings.HasSuffix(strings.ToUpper(key), "_PROXY") {
+		return false
+	}
+	for _, layer := range said {
+		_, upper := layer[strings.ToUpper(key)]
+		_, lower := layer[strings.ToLower(key)]
+		if upper || lower {
+			return true
+		}
+	}
+	return false
 }
 
 // directory is where the process starts: what was asked, else the session's, else the user's home.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"cloche/guest/internal/door"
 	"cloche/guest/internal/procs"
 	"cloche/guest/internal/reaper"
 	"cloche/guest/internal/users"
@@ -60,8 +61,9 @@ func newGuestOf(t *testing.T, change func(*Config)) *guest {
 		t.Fatal(err)
 	}
 	config := Config{Manager: manager, Reaper: theReaper, Version: "test", SandboxID: "sb_x", Nonce: "n",
-		Started: time.Now(), Exit: func(int) {}}
+		Started: time.Now(), Exit: func(int) {}, Door: door.New(door.Config{DiagFD: -1})}
 	change(&config)
+	config.Door.Open()
 	api := New(config)
 	go func() { _ = api.Serve(listener) }()
 	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", g.socket) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cloche/guest/internal/contexts"
+	"cloche/guest/internal/door"
 	"cloche/guest/internal/procs"
 	"cloche/guest/internal/reaper"
 	"cloche/guest/internal/wire"
@@ -31,6 +32,7 @@ type Config struct {
 	OwnKernel   bool // the clock and the entropy pool belong to this sandbox alone
 	Started     time.Time
 	Exit        func(code int)
+	Door        *door.Door
 	Machine     Machine // nil unless OwnKernel and this guest is its first program
 }
 
@@ -50,7 +52,7 @@ func New(config Config) *http.Server {
 	s.identity.set(config.SandboxID, config.Nonce)
 	mux := http.NewServeMux()
 	for _, routes := range []map[string]handler{s.boxRoutes(), s.processRoutes(), s.fileRoutes(), s.contextRoutes(),
-		s.vmRoutes()} {
+		s.vmRoutes(), s.egressRoutes()} {
 		for pattern, route := range routes {
 			mux.Handle(pattern, route)
 		}

@@ -1,0 +1,276 @@
+package door
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"cloche/guest/internal/wire"
+)
+
+const (
+	maxLine      = 64 << 10
+	maxQuestions = 256
+	waitAnswer   = 15 * time.Second
+	waitWrite    = 10 * time.Second
+)
+
+var errNoControl error = wire.Errorf("wrong_state", "no door listens to this sandbox now: the control stream comes first")
+
+// asked is what goes to the door, told is what comes from it. `Op` says which fields count.
+type asked struct {
+	Op      string  `json:"op"`
+	ID      uint64  `json:"id,omitempty"`
+	Streams int     `json:"streams,omitempty"`
+	Name    *string `json:"name,omitempty"`
+	Message []byte  `json:"message,omitempty"`
+}
+
+// named has a null where there is no name.
+type named struct {
+	Op   string  `json:"op"`
+	ID   uint64  `json:"id"`
+	Name *string `json:"name"`
+}
+
+type told struct {
+	Op      string `json:"op"`
+	ID      uint64 `json:"id"`
+	Verdict string `json:"verdict"`
+	Message []byte `json:"message"`
+	Address string `json:"address"`
+}
+
+// controls is the one control stream that counts, and the questions that are open on it.
+type controls struct {
+	door *Door
+
+	mu        sync.Mutex
+	now       *control
+	last      uint64
+	questions map[uint64]question
+}
+
+type question struct {
+	on     *control
+	answer chan told
+}
+
+// control is one control stream.
+type control struct {
+	conn    net.Conn
+	writing sync.Mutex
+	gone    chan struct{}
+}
+
+func (c *controls) init(d *Door) { c.door, c.questions = d, map[uint64]question{} }
+
+// Control serves a control stream until it ends. It replaces the one before, whose parked streams end with it.
+func (d *Door) Control(conn Stream, ahead io.Reader) {
+	mine := &control{conn: conn, gone: make(chan struct{})}
+	d.control.replace(mine)
+	go d.tellNeeds(mine)
+	hear(ahead, func(line []byte) error { return d.control.heard(mine, line) })
+	d.control.lost(mine)
+}
+
+// replace makes a stream the one that counts, none for nil.
+func (c *controls) replace(mine *control) {
+	c.mu.Lock()
+	before := c.now
+	c.now = mine
+	if before != nil {
+		c.abandon(before)
+	}
+	c.door.parked.drop()
+	c.mu.Unlock()
+	if mine != nil {
+		c.door.parked.ask() // for those who waited for a door
+	}
+}
+
+// lost ends a stream, and with it what hangs on it if it is still the one that counts.
+func (c *controls) lost(mine *control) {
+	_ = mine.conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == mine {
+		c.now = nil
+		c.abandon(mine)
+		c.door.parked.drop()
+	}
+}
+
+// abandon ends the questions that nobody will answer. The lock is held.
+func (c *controls) abandon(mine *control) {
+	close(mine.gone)
+	_ = mine.conn.Close()
+	for id, open := range c.questions {
+		if open.on == mine {
+			delete(c.questions, id)
+			close(open.answer)
+		}
+	}
+}
+
+// Park keeps a stream of the door that is connected now.
+func (d *Door) Park(stream Stream) error {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	if d.control.now == nil {
+		return errNoControl
+	}
+	return d.parked.add(stream)
+}
+
+// MayPark is nil when a stream would be parked.
+func (d *Door) MayPark() error {
+	if !d.Attached() {
+		return errNoControl
+	}
+	return d.parked.mayAdd()
+}
+
+// Attached tells whether a door is connected.
+func (d *Door) Attached() bool {
+	d.control.mu.Lock()
+	defer d.control.mu.Unlock()
+	return d.control.now != nil
+}
+
+// ask sends one question and waits for its answer.
+func (c *controls) ask(what asked) (told, error) {
+	mine, id, answer, err := c.open()
+	if err != nil {
+		return told{}, err
+	}
+	defer c.close(id)
+	what.ID = id
+	if err := mine.send(what); err != nil {
+		c.lost(mine)
+		return told{}, err
+	}
+	timer := time.NewTimer(waitAnswer)
+	defer timer.Stop()
+	select {
+	case said, ok := <-answer:
+		if !ok {
+			return told{}, errNoControl
+		}
+		return said, nil
+	case <-timer.C:
+		return told{}, errNoControl
+	}
+}
+
+func (c *controls) open() (mine *control, id uint64, answer chan told, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil {
+		return nil, 0, nil, errNoControl
+	}
+	if len(c.questions) >= maxQuestions {
+		return nil, 0, nil, errTooMany
+	}
+	c.last++
+	answer = make(chan told, 1)
+	c.questions[c.last] = question{c.now, answer}
+	return c.now, c.last, answer, nil
+}
+
+func (c *controls) close(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.questions, id)
+}
+
+// heard takes one line of the door's.
+func (c *controls) heard(mine *control, line []byte) error {
+	var said told
+	if err := json.Unmarshal(line, &said); err != nil {
+		return err
+	}
+	switch said.Op {
+	case "name":
+		return mine.send(named{"named", said.ID, c.door.nameOf(said.Address)})
+	case "resolved", "answer":
+		c.answered(mine, said)
+	}
+	return nil // an operation of a newer door is none of this one's
+}
+
+func (c *controls) answered(mine *control, said told) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if open, ok := c.questions[said.ID]; ok && open.on == mine {
+		delete(c.questions, said.ID)
+		open.answer <- said
+	}
+}
+
+func (d *Door) nameOf(address string) *string {
+	parsed, err := netip.ParseAddr(address)
+	if err != nil {
+		return nil
+	}
+	if name, ok := d.names.name(parsed.Unmap()); ok {
+		return &name
+	}
+	return nil
+}
+
+// tellNeeds says how many streams are wanted, whenever more are.
+func (d *Door) tellNeeds(mine *control) {
+	for {
+		select {
+		case <-mine.gone:
+			return
+		case <-d.parked.kick:
+		}
+		wanted := d.parked.wanted()
+		if wanted > 0 && mine.send(asked{Op: "need", Streams: wanted}) != nil {
+			d.control.lost(mine)
+			d.parked.ask() // the door that came after this one, if there is one already
+			return
+		}
+	}
+}
+
+func (c *control) send(what any) error {
+	line, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	if len(line) >= maxLine {
+		return errors.New("a line for the door is too long")
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(waitWrite))
+	_, err = c.conn.Write(append(line, '\n'))
+	return err
+}
+
+// hear calls take with each line until the stream ends, or says what it may not.
+func hear(from io.Reader, take func(line []byte) error) {
+	reader := bufio.NewReader(from)
+	var line []byte
+	for {
+		piece, err := reader.ReadSlice('\n')
+		line = append(line, piece...)
+		if len(line) > maxLine || (err != nil && err != bufio.ErrBufferFull) {
+			return
+		}
+		if err == nil {
+			if take(line) != nil {
+				return
+			}
+			line = line[:0]
+		}
+	}
+}
