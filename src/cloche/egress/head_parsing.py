@@ -23,6 +23,7 @@ _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _LINES = re.compile(rb"[\x20-\x7e\x80-\xff]+\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9A-Za-z._-]{1,254}))(?::([0-9]{1,5}))?")
+_FRAMING_LINE = re.compile(rb"\n(content-length|transfer-encoding):[\t ]*([^\r]*?)[\t ]*\r", re.IGNORECASE)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _FIRST = re.compile(rb"[A-Z][A-Z-]{0,31} (?:[/*]|https?:)|CONNECT [\x21-\x7e]")
 _BEGUN = re.compile(rb"[A-Z][A-Z-]{0,31}(?: (?:h(?:t(?:t(?:ps?)?)?)?)?)?")
@@ -60,7 +61,7 @@ def parse_request(head: bytes) -> RequestHead:
     method, target = event.method.decode("ascii"), event.target.decode("ascii")
     if not _METHOD.fullmatch(method):
         raise BadMessageError("a method that is no word in capitals", 501)
-    framing = _framing(headers, version)
+    framing = _framing(head, version)
     tokens = connection_tokens(headers)
     if not _NEVER_NAMED.isdisjoint(tokens):
         raise BadMessageError("Connection names a header that says what the message is")
@@ -91,7 +92,7 @@ def _response(head: bytes, request: RequestHead) -> ResponseHead:
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise BadMessageError("no response")
     version, headers = _version(event), tuple(event.headers.raw_items())
-    framing = _response_framing(request, event.status_code, headers, _framing(headers, version))
+    framing = _response_framing(request, event.status_code, headers, _framing(head, version))
     return ResponseHead(
         status=event.status_code, reason=event.reason.decode("latin-1"), version=version, headers=headers,
         framing=framing, keep_alive=framing.kind not in ("close", "tunnel")
@@ -132,20 +133,25 @@ def _version(event: h11.Request | h11.Response | h11.InformationalResponse) -> s
     return version
 
 
-def _framing(headers: Headers, version: str) -> Framing:
-    """As the headers say; "none" when they say nothing."""
-    lengths, codings = values_of(headers, b"content-length"), values_of(headers, b"transfer-encoding")
-    if len(lengths) + len(codings) > 1:
+def _framing(head: bytes, version: str) -> Framing:
+    """As the headers say; "none" when they say nothing. Of the bytes, since h11 makes one of several equal lengths."""
+    lines = _FRAMING_LINE.findall(head)
+    if len(lines) > 1:
         raise BadMessageError("more than one header that says where the body ends")
-    if codings:
-        if codings[0].lower() != b"chunked" or version == "1.0":
-            raise BadMessageError("a transfer coding other than chunked, or with HTTP/1.0", 501)
-        return Framing("chunked")
-    if lengths:
-        if not _LENGTH.fullmatch(lengths[0]):
-            raise BadMessageError("a Content-Length that is no number")
-        return Framing("length", int(lengths[0]))
-    return Framing("none")
+    if not lines:
+        return Framing("none")
+    name, value = lines[0]
+    if name.lower() == b"content-length":
+        return _length(value)
+    if value.lower() != b"chunked" or version == "1.0":
+        raise BadMessageError("a transfer coding other than chunked, or with HTTP/1.0", 501)
+    return Framing("chunked")
+
+
+def _length(value: bytes) -> Framing:
+    if not _LENGTH.fullmatch(value):
+        raise BadMessageError("a Content-Length that is no number")
+    return Framing("length", int(value))
 
 
 def _request_framing(method: str, framing: Framing) -> Framing:

@@ -1,0 +1,74 @@
+"""What code reads when it is refused: valid HTTP whatever the names in it are, and a command that helps."""
+
+from __future__ import annotations
+
+import json
+import ssl
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloche.egress import refusal
+from tests.unit.egress.hello_making import from_ssl
+
+
+def read(answer: bytes) -> tuple[h11.Response, dict]:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(answer)
+    head, body = connection.next_event(), b""
+    while isinstance(event := connection.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    assert connection.trailing_data[0] == b""
+    return head, json.loads(body)["error"]
+
+
+def test_a_refusal_says_what_and_how_to_allow_it():
+    head, error = read(refusal.forbidden("api.example", 443, rule="default", method="GET", path="/v1", sandbox="box"))
+    assert head.status_code == 403
+    assert dict(head.headers)[b"cloche-egress"] == b'denied; rule="default"'
+    assert error == {
+        "code": "egress_denied", "message": "the egress policy of this sandbox does not allow api.example:443",
+        "host": "api.example", "port": 443, "method": "GET", "path": "/v1", "rule": "default",
+        "remedy": "cloche policy allow box api.example",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "port", "word"), [
+    ("a.example", 80, "a.example"), ("a.example", 8443, "a.example:8443"), ("2001:db8::1", 443, "[2001:db8::1]:443"),
+    ("a.example; rm -r $HOME", 443, "a.examplerm-rHOME"),
+])  # fmt: skip
+def test_the_remedy_is_one_word_for_a_shell(host, port, word):
+    assert read(refusal.forbidden(host, port))[1]["remedy"] == f"cloche policy allow SANDBOX {word}"
+
+
+def test_a_misused_secret_has_no_remedy():
+    assert "remedy" not in read(refusal.forbidden("a.example", 443, code="secret_misused"))[1]
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_text_breaks_the_answer(host, rule, path):
+    head, error = read(refusal.forbidden(host, 1, rule=rule, path=path, method=path))
+    assert head.status_code == 403
+    assert all(len(value) < 1100 for value in error.values() if isinstance(value, str))
+
+
+def test_other_answers_have_their_own_codes():
+    head, error = read(refusal.answer(502, "egress_failed", "nobody answers", details={"host": "a.example"}))
+    assert (head.status_code, error["code"], error["host"]) == (502, "egress_failed", "a.example")
+
+
+def test_an_alert_is_understood_by_the_ssl_module():
+    context = ssl.create_default_context()
+    incoming = ssl.MemoryBIO()
+    connection = context.wrap_bio(incoming, ssl.MemoryBIO(), server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        connection.do_handshake()
+    incoming.write(refusal.tls_alert())
+    with pytest.raises(ssl.SSLError, match="ACCESS_DENIED"):
+        connection.do_handshake()
+    assert from_ssl("a.example")
