@@ -73,6 +73,9 @@ func mountProc(plan *Plan, root string) error {
 	}
 	defer syscall.Close(procFD)
 	limitNamespace(proc)
+	if plan.Program == nil {
+		openPorts(proc)
+	}
 	for _, name := range plan.ProcReadOnly {
 		if err := freeze(proc, procFD, name); err != nil && err != syscall.ENOENT {
 			return stage("protect /proc/"+name, err)

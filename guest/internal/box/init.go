@@ -312,7 +312,7 @@ func passDescriptors(doc *initDoc) ([]string, error) {
 		env = append(env, key+"="+value)
 	}
 	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD,
-		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD}
+		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD, "CLOCHE_SOCKETS_FD": socketsFD()}
 	for name, fd := range kept {
 		if fd < 0 {
 			continue
