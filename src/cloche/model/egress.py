@@ -24,7 +24,7 @@ MAX_PATTERNS = 1000
 MAX_SECRETS = 64
 
 
-class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """It matches when everything that it says matches; what it leaves empty matches all. The first rule that matches
     decides.
 
