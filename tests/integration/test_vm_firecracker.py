@@ -85,6 +85,7 @@ async def machines(home: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -
         initramfs_id="i",
         release="6",
         architecture="",
+        redirects=False,
     )
     made: list[Outside] = []
     launch = supervisor.launch

@@ -36,13 +36,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """kernel.json: everything that makes a kernel this one. `files`: path in its directory → SHA-256;
-    `modules`: names in the order in which they load."""
+    `modules`: names in the order in which they load; `redirects`: it can make connections to any address arrive at the
+    guest, None when nobody has looked."""
 
     release: str
     architecture: str
     modules: list[str]
     files: dict[str, str]
     source: Source
+    redirects: bool | None = None
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     initramfs_id: str | None = None
     guest_sha256: str | None = None
     guest: Stamp | None = None
+    redirects: bool | None = None
 
 
 class Assets(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class Assets(msgspec.Struct, frozen=True, kw_only=True):
     initramfs_id: str
     release: str
     architecture: str
+    redirects: bool | None
 
 
 def find(home: Path) -> Assets | None:
@@ -128,7 +132,8 @@ def with_guest(home: Path, pointer: Pointer, guest_binary: Path) -> Pointer:
 def pointer_to(home: Path, kernel_id: str, description: Description) -> Pointer:
     """At a kernel that is there, without an initramfs yet."""
     pointer = Pointer(version=VERSION, kernel_id=kernel_id, release=description.release,
-                      architecture=description.architecture, modules=description.modules, stamps={})  # fmt: skip
+                      architecture=description.architecture, modules=description.modules, stamps={},
+                      redirects=description.redirects)  # fmt: skip
     directory = kernel_directory(home, kernel_id)
     stamps = {f"{KERNELS}/{kernel_id}/{name}": Stamp.of(directory / name) for name in description.files}
     return msgspec.structs.replace(pointer, stamps=stamps)
@@ -205,6 +210,7 @@ def _assets(home: Path, pointer: Pointer) -> Assets:
         initramfs_id=pointer.initramfs_id,
         release=pointer.release,
         architecture=pointer.architecture,
+        redirects=pointer.redirects,
     )
 
 

@@ -29,7 +29,7 @@ async def run(facts: Facts, home: Path) -> list[Check]:
         vmm = vmms.wanted()
     except UnavailableError as error:
         return [Check(id="vm.vmm", status="missing", summary=error.message, remedy=error.remedy, required=True)]
-    same = [await asyncio.to_thread(_kernel, facts, home), *_formatting()]
+    same = [*await asyncio.to_thread(_kernel, facts, home), *_formatting()]
     if vmm == "firecracker":
         return [await _firecracker(home), *same, _kvm_alone(await _accelerator(home))]
     return [_qemu_is_used(), await _qemu(home), *same, await _accelerator(home)]
@@ -81,13 +81,28 @@ def _kvm_alone(found: Check) -> Check:
     return Check(id="vm.accelerator", status="missing", summary=text, remedy=found.remedy, required=True)
 
 
-def _kernel(facts: Facts, home: Path) -> Check:
+def _kernel(facts: Facts, home: Path) -> list[Check]:
     try:
         found = assets.current(home, facts.guest)
     except (ClocheError, OSError) as error:
         remedy = getattr(error, "remedy", None) or SETUP
-        return Check(id="vm.kernel", status="missing", summary=str(error), remedy=remedy, required=True)
-    return Check(id="vm.kernel", status="ok", summary=f"Linux {found.release}", required=True)
+        return [Check(id="vm.kernel", status="missing", summary=str(error), remedy=remedy, required=True)]
+    kernel = Check(id="vm.kernel", status="ok", summary=f"Linux {found.release}", required=True)
+    return [kernel, _network(found.redirects)]
+
+
+def _network(redirects: bool | None) -> Check:
+    if redirects:
+        return Check(id="vm.network", status="ok", summary="programs that know no proxy reach the door")
+    why = "the kernel has no nf_tables" if redirects is False else "the kernel is of an earlier set-up"
+    summary = f"only programs that know a proxy reach the door: {why}"
+    return Check(id="vm.network", status="degraded", summary=summary, remedy=SETUP)
+
+
+def redirects(home: Path) -> bool:
+    """By what is known of the kernel."""
+    pointer = assets.read_pointer(home)
+    return pointer is not None and pointer.redirects is True
 
 
 def _formatting() -> list[Check]:

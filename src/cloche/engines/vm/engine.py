@@ -60,6 +60,7 @@ class VmEngine(LaunchedEngine):
             isolation="vm", pause=True, suspend=modern, memory_snapshot=modern, fork=modern, restart_keeps_disk=True,
             many_users=True, survives_node=True, limits_enforced=ENFORCED,
             emulated=accelerator(self.home) == "tcg",
+            transparent_tcp=await asyncio.to_thread(checks.redirects, self.home),
         )  # fmt: skip
 
     async def setup(self, options: dict[str, str], report: Report) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cloche.engines.vm.modules import VSOCK
+from cloche.engines.vm.modules import OPTIONAL
 
 #: a newc archive is padded so far by everybody who writes one
 BLOCK_BYTES = 512
@@ -27,8 +27,8 @@ class Entry(NamedTuple):
 def build(guest: bytes, modules: Sequence[tuple[str, bytes]]) -> bytes:
     """A cpio archive, uncompressed: the kernel of a VM unpacks it faster than anything that is smaller.
 
-    `modules`: (name, content), in the order in which they load. Those of the vsock have a list of their own, which the
-    guest uses when it is told to."""
+    `modules`: (name, content), in the order in which they load. Those of a group that a kernel may lack have a list of
+    their own."""
     return archive(sorted(_entries(guest, modules)))
 
 
@@ -49,10 +49,15 @@ def _entries(guest: bytes, modules: Sequence[tuple[str, bytes]]) -> Iterator[Ent
     yield from (Entry(name, mode, b"", (major, minor)) for name, (mode, major, minor) in DEVICES.items())
     yield Entry("init", 0o100755, guest)
     yield from (Entry(f"modules/{name}.ko", 0o100644, content) for name, content in modules)
-    names = [name for name, _ in modules]
-    yield _order("order", [name for name in names if name not in VSOCK])
-    if vsock := [name for name in names if name in VSOCK]:
-        yield _order("vsock", vsock)
+    yield from _orders([name for name, _ in modules])
+
+
+def _orders(names: Sequence[str]) -> Iterator[Entry]:
+    grouped = {name for group in OPTIONAL.values() for name in group}
+    yield _order("order", [name for name in names if name not in grouped])
+    for file, group in OPTIONAL.items():
+        if found := [name for name in names if name in group]:
+            yield _order(file, found)
 
 
 def _order(file: str, names: Sequence[str]) -> Entry:

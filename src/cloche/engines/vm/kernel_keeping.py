@@ -25,7 +25,7 @@ def keep(home: Path, unpacked: Unpacked, source: Source, architecture: str, reac
     files = assets.kernel_files(unpacked.kernel, unpacked.modules)
     description = Description(
         release=unpacked.release, architecture=architecture, source=source,
-        modules=[name for name, _ in unpacked.modules],
+        modules=[name for name, _ in unpacked.modules], redirects=unpacked.redirects,
         files={name: assets.sha256(content) for name, content in files.items()},
     )  # fmt: skip
     content = msgspec.json.format(msgspec.json.encode(description), indent=1)

@@ -20,11 +20,12 @@ _MODULE = re.compile(r"(?:usr/)?lib/modules/[^/]+/kernel/.+")
 
 
 class Unpacked(NamedTuple):
-    """`modules`: (name, content) in the order in which they load."""
+    """`modules`: (name, content) in the order in which they load; `redirects`: all of modules.REDIRECT is there."""
 
     release: str
     kernel: bytes
     modules: list[tuple[str, bytes]]
+    redirects: bool
 
 
 def from_package(path: Path, architecture: str) -> Unpacked:
@@ -50,7 +51,8 @@ def from_files(image: str, directory: str | None, architecture: str) -> Unpacked
     except (DamagedError, OSError) as error:
         raise InvalidError(f"{image} cannot be booted: {_said(error)}", field="kernel") from error
     if directory is None:
-        return Unpacked(release, found, [])
+        # nobody says what is built in, and a kernel of its own that can do this is rare
+        return Unpacked(release, found, [], redirects=False)
     try:
         built, known = _read_directory(Path(directory))
         return _judged(found, built, known, architecture)
@@ -62,7 +64,8 @@ def _judged(found: bytes, built: Collection[str], known: dict[str, bytes], archi
     order = modules.in_order(known, built)
     release = kernel.release(found)
     modules.check_release({name: known[name] for name in order}, release, architecture)
-    return Unpacked(release, found, [(name, known[name]) for name in order])
+    chosen = [(name, known[name]) for name in order]
+    return Unpacked(release, found, chosen, modules.redirects(order, built))
 
 
 def _read_package(path: Path, names: Collection[str]) -> tuple[bytes, Collection[str], dict[str, bytes]]:
@@ -91,7 +94,7 @@ def _read_directory(directory: Path) -> tuple[Collection[str], dict[str, bytes]]
     listing = _read_file(str(directory / "modules.builtin"), 1 << 20).decode("utf-8", "replace")
     built = modules.built_in(listing)
     found: dict[str, bytes] = {}
-    wanted = [name for name in (*modules.WANTED, *modules.VSOCK) if name not in built]
+    wanted = [name for name in (*modules.WANTED, *modules.REDIRECT, *modules.VSOCK) if name not in built]
     while wanted and len(found) < modules.MAX_MODULES:
         name = wanted.pop()
         if name in paths and name not in found:

@@ -17,9 +17,15 @@ WANTED = ("virtio_mmio", "virtio_console", "virtio_blk", "overlay", "erofs", "ex
 #: the way to a guest whose VMM has a vsock in the place of the channel; it loads them when it is told to use that. A
 #: kernel without them boots in every other VMM
 VSOCK = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport")
+#: what makes connections to any address arrive at the guest (guest/internal/redirect). A kernel without it boots, and
+#: only programs that know a proxy reach the door
+REDIRECT = ("nfnetlink", "nf_tables", "nf_defrag_ipv4", "nf_defrag_ipv6", "nf_conntrack", "nf_nat", "nft_chain_nat",
+            "nft_redir")  # fmt: skip
+#: groups that a kernel may lack; each is loaded by a list of its own
+OPTIONAL = {"redirect": REDIRECT, "vsock": VSOCK}
 #: what those needed in kernels that were looked at, so that one reading of a package is enough
-USUAL = frozenset({*WANTED, *VSOCK, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs", "lz4_decompress",
-                   "mbcache", "jbd2", "crc16"})  # fmt: skip
+USUAL = frozenset({*WANTED, *VSOCK, *REDIRECT, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs",
+                   "lz4_decompress", "mbcache", "jbd2", "crc16"})  # fmt: skip
 MAX_MODULE_BYTES = 64 << 20
 MAX_MODULES = 64
 _NAME = re.compile(r"[A-Za-z0-9_]{1,56}")
@@ -74,17 +80,26 @@ def in_order(modules: Mapping[str, bytes], built: Collection[str], wanted: Colle
         _place(name, (modules, built), order, missing, ())
     if missing:
         raise MissingModulesError(missing)
-    return [*order, *_optional(modules, built, order)]
+    for group in OPTIONAL.values():
+        order += _optional(modules, built, order, group)
+    return order
 
 
-def _optional(modules: Mapping[str, bytes], built: Collection[str], known: Sequence[str]) -> list[str]:
-    """Of VSOCK, what is to be loaded behind those that are known. None of it, when it needs more than itself: whatever
-    else were loaded with it would cost all those who do not use it."""
+def _optional(
+    modules: Mapping[str, bytes], built: Collection[str], known: Sequence[str], group: Sequence[str]
+) -> list[str]:
+    """Of the group, what is to be loaded behind those that are known. None of it, when it needs more than itself:
+    whatever else were loaded with it would cost all those who do not use it."""
     order, missing = list(known), set[str]()
-    for name in VSOCK:
+    for name in group:
         _place(name, (modules, built), order, missing, ())
     found = order[len(known) :]
-    return found if not missing and set(found) <= set(VSOCK) else []
+    return found if not missing and set(found) <= set(group) else []
+
+
+def redirects(order: Collection[str], built: Collection[str]) -> bool:
+    """Whether a kernel with these has all of REDIRECT."""
+    return set(REDIRECT) <= {*order, *built}
 
 
 def _place(

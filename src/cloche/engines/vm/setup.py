@@ -107,7 +107,7 @@ class _Work:
             return self._own_kernel()
         pointer = assets.read_pointer(self._home)
         kept = self._kept(pointer) if pointer else None
-        if kept is None or any(name in self._options for name in setup_options.SELECTING):
+        if kept is None or self._lacks(kept) or any(name in self._options for name in setup_options.SELECTING):
             return self._fetched(kept)
         self._say("kernel", f"Linux {kept.release} is here already")
         return kept
@@ -142,7 +142,7 @@ class _Work:
         found = search.newest(self._sources())
         self._reached("found")
         package = found.package
-        if kept is not None and self._is_from(kept, package.file.sha256):
+        if kept is not None and not self._lacks(kept) and self._is_from(kept, package.file.sha256):
             self._say("kernel", f"Linux {kept.release} is the newest, and here already")
             return kept
         path = search.download(found)
@@ -157,6 +157,11 @@ class _Work:
         source = assets.Source(kind="package", package=package.name, version=package.version,
                                sha256=package.file.sha256)  # fmt: skip
         return self._keep(unpacked, source)
+
+    def _lacks(self, kept: Pointer) -> bool:
+        """It is of a package out of which an earlier version took fewer modules."""
+        description = assets.read_description(assets.kernel_directory(self._home, kept.kernel_id), kept.kernel_id)
+        return description is not None and description.source.kind == "package" and description.redirects is None
 
     def _is_from(self, kept: Pointer, sha256: str) -> bool:
         description = assets.read_description(assets.kernel_directory(self._home, kept.kernel_id), kept.kernel_id)

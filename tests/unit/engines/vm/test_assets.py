@@ -15,7 +15,8 @@ from tests.kernel_making import MODULES, RELEASE, module, vmlinux
 from tests.unit.engines.vm.test_initramfs import parse
 
 SOURCE = assets.Source(kind="file", sha256="0" * 64)
-UNPACKED = Unpacked(RELEASE, vmlinux(), [(name, module(name, needs)) for name, needs in MODULES.items()])
+UNPACKED = Unpacked(RELEASE, vmlinux(), [(name, module(name, needs)) for name, needs in MODULES.items()],
+                    redirects=False)  # fmt: skip
 
 
 def keep(home: Path, unpacked: Unpacked = UNPACKED) -> assets.Pointer:

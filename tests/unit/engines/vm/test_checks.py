@@ -24,6 +24,13 @@ def test_mke2fs_is_told_of_only_where_it_is_missing(monkeypatch: pytest.MonkeyPa
     assert (found.status, found.required, found.remedy) == ("missing", True, "install it")
 
 
+@pytest.mark.parametrize(("redirects", "status"), [(True, "ok"), (False, "degraded"), (None, "degraded")])
+def test_the_network_line_is_about_programs_that_know_no_proxy(redirects: bool | None, status: str) -> None:
+    found = checks._network(redirects)
+    assert (found.status, found.required) == (status, False)
+    assert "no proxy" in found.summary or "know a proxy" in found.summary
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("reason", "verdict", "status", "remedy"),

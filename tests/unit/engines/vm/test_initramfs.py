@@ -43,11 +43,13 @@ def test_it_holds_what_the_guest_needs() -> None:
     assert directories == {"dev", "proc", "sys", "lower", "disk", "root", "modules"}
 
 
-def test_modules_of_a_vsock_are_in_a_list_of_their_own() -> None:
-    found = parse(initramfs.build(b"guest", [*MODULES, ("vsock", b"four")]))
-    assert found["modules/order"][1] == b"virtio.ko\nerofs.ko\n" and found["modules/vsock"][1] == b"vsock.ko\n"
-    assert found["modules/vsock.ko"][1] == b"four"
-    assert "modules/vsock" not in parse(initramfs.build(b"guest", MODULES))
+@pytest.mark.parametrize(("group", "name"), [("vsock", "vsock"), ("redirect", "nft_redir")])
+def test_modules_that_a_kernel_may_lack_are_in_lists_of_their_own(group: str, name: str) -> None:
+    found = parse(initramfs.build(b"guest", [*MODULES, (name, b"four")]))
+    assert found["modules/order"][1] == b"virtio.ko\nerofs.ko\n"
+    assert found[f"modules/{group}"][1] == f"{name}.ko\n".encode()
+    assert found[f"modules/{name}.ko"][1] == b"four"
+    assert f"modules/{group}" not in parse(initramfs.build(b"guest", MODULES))
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

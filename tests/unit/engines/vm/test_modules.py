@@ -38,16 +38,37 @@ VSOCK = {
 }
 
 
-def test_a_vsock_comes_last_and_need_not_be_there() -> None:
-    having = {**KNOWN, **{name: module(name, needs) for name, needs in VSOCK.items()}}
-    assert modules.in_order(having, {"ext4"}) == [*ORDER, *modules.VSOCK]
-    assert modules.in_order(having, {"ext4", "vsock"}) == [*ORDER, *modules.VSOCK[1:]]
-    assert modules.in_order(having, {"ext4", *modules.VSOCK}) == ORDER
-    for name in modules.VSOCK:
+#: as in Debian's kernels
+REDIRECT = {
+    "nfnetlink": "", "nf_tables": "nfnetlink,libcrc32c", "nf_defrag_ipv4": "", "nf_defrag_ipv6": "",
+    "nf_conntrack": "nf_defrag_ipv6,libcrc32c,nf_defrag_ipv4", "nf_nat": "nf_conntrack,libcrc32c",
+    "nft_chain_nat": "nf_tables,nf_nat", "nft_redir": "nf_nat,nf_tables",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("needs", "group"), [(VSOCK, modules.VSOCK), (REDIRECT, modules.REDIRECT)])
+def test_a_group_comes_last_and_need_not_be_there(needs: dict[str, str], group: tuple[str, ...]) -> None:
+    having = {**KNOWN, **{name: module(name, depends) for name, depends in needs.items()}}
+    first = group[0]
+    assert modules.in_order(having, {"ext4"}) == [*ORDER, *group]
+    assert modules.in_order(having, {"ext4", first}) == [*ORDER, *group[1:]]
+    assert modules.in_order(having, {"ext4", *group}) == ORDER
+    for name in group:
         less = {known: content for known, content in having.items() if known != name}
         assert modules.in_order(less, {"ext4"}) == ORDER
-    more = {**having, "vsock": module("vsock", "diag"), "diag": module("diag", "")}
+    more = {**having, first: module(first, "diag"), "diag": module("diag", "")}
     assert modules.in_order(more, {"ext4"}) == ORDER
+
+
+def test_the_groups_do_not_need_each_other() -> None:
+    vsock, redirect = ({name: module(name, needs) for name, needs in each.items()} for each in (VSOCK, REDIRECT))
+    assert modules.in_order({**KNOWN, **vsock, **redirect}, {"ext4"}) == [*ORDER, *modules.REDIRECT, *modules.VSOCK]
+
+
+def test_a_kernel_redirects_when_it_has_all_of_it() -> None:
+    assert modules.redirects([*ORDER, *modules.REDIRECT], ()) and modules.redirects(ORDER, modules.REDIRECT)
+    assert modules.redirects(modules.REDIRECT[1:], modules.REDIRECT[:1])
+    assert not modules.redirects([*ORDER, *modules.VSOCK], {"ext4"})
 
 
 def test_a_circle_and_a_name_that_is_none_are_refused() -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from cloche.engines.base import Progress
-from cloche.engines.vm import assets, setup, setup_options
+from cloche.engines.vm import assets, kernel_keeping, setup, setup_options
 from cloche.engines.vm.setup import Ground
 from cloche.model.errors import ClocheError, EngineError, InvalidError, NoSpaceError, UnavailableError
 from tests import kernel_making
@@ -85,6 +85,23 @@ def test_an_update_takes_what_is_newer_and_nothing_when_nothing_is(home: Path, s
     assert found(home) == before
     set_up(update="1")
     assert found(home).release == "6.1.0-10-cloud-amd64" and before.kernel.exists()
+
+
+def test_a_kernel_of_which_fewer_modules_were_taken_is_taken_again(
+    home: Path, set_up: SetUp, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = kernel_keeping.keep
+    monkeypatch.setattr(kernel_keeping, "keep", lambda home, unpacked, *rest: keep(
+        home, unpacked._replace(redirects=None), *rest))  # fmt: skip
+    set_up()
+    before = found(home)
+    assert before.redirects is None
+    monkeypatch.undo()
+    set_up()
+    assert found(home).redirects is False and found(home).kernel_id != before.kernel_id
+    mirror.asked.clear()
+    set_up()
+    assert mirror.asked == []
 
 
 def test_an_interrupted_download_is_gone_on_with(home: Path, set_up: SetUp, mirror: Mirror, ground: Ground) -> None:
