@@ -59,7 +59,7 @@ func main() {
 	}
 	inner := door.New(door.Config{Ports: set.ports, Redirect: set.redirect, DiagFD: set.diagFD})
 	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap, MemoryFD: set.memoryFD,
-		GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes, Ready: inner.Ready()})
+		GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes, Ready: inner.Open})
 	config := server.Config{Manager: manager, Reaper: reap, Door: inner, Version: version, SandboxID: set.sandboxID,
 		Nonce: set.nonce, LandlockABI: set.landlockABI, OwnKernel: set.ownKernel, Started: started, Exit: os.Exit}
 	if set.machine != nil {
@@ -68,7 +68,6 @@ func main() {
 	api := server.New(config)
 	failed := make(chan error)
 	go func() { failed <- api.Serve(listener) }()
-	go inner.Open()
 	if os.Getpid() == 1 {
 		ignoreSignals()
 	}

@@ -45,7 +45,7 @@ type Door struct {
 	slots     chan struct{} // one for each connection of the code
 	owners    *owners
 	original  func(*net.TCPConn) (destination, error)
-	ready     chan struct{}
+	opening   sync.Once
 	listeners listeners
 
 	mu       sync.Mutex
@@ -55,7 +55,7 @@ type Door struct {
 
 // New makes it; Open lets it listen.
 func New(config Config) *Door {
-	d := &Door{config: config, slots: make(chan struct{}, maxOpen), ready: make(chan struct{}),
+	d := &Door{config: config, slots: make(chan struct{}, maxOpen),
 		owners: newOwners(config.DiagFD), original: originalDestination}
 	d.names.init()
 	d.parked.init()
@@ -63,16 +63,15 @@ func New(config Config) *Door {
 	return d
 }
 
-// Open takes the ports. What cannot be had is told by Listeners, and the rest works.
+// Open takes the ports, and returns when everything that can listen does: before that nothing of the code may start. What
+// cannot be had is told by Listeners, and the rest works. Again does nothing.
 func (d *Door) Open() {
-	defer close(d.ready)
-	if d.config.Ports != nil {
-		d.listen(*d.config.Ports)
-	}
+	d.opening.Do(func() {
+		if d.config.Ports != nil {
+			d.listen(*d.config.Ports)
+		}
+	})
 }
-
-// Ready is closed when everything that can listen does: before that nothing of the code may start.
-func (d *Door) Ready() <-chan struct{} { return d.ready }
 
 // Redirect tells whether programs that know of no proxy come through, too.
 func (d *Door) Redirect() bool { return d.config.Redirect }

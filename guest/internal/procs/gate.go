@@ -43,7 +43,7 @@ func (g *Gate) passed(before int64, start func() error) error {
 // begin starts a command; ended is called on the reaper's goroutine.
 func (m *Manager) begin(command *execstep.Command, ended func(reaper.Exit)) (*reaper.Child, *execstep.Child, error) {
 	if m.Ready != nil {
-		<-m.Ready
+		m.Ready()
 	}
 	var child *reaper.Child
 	var step *execstep.Child

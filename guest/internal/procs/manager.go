@@ -20,7 +20,8 @@ const (
 )
 
 // Config is what the manager is given at start-up. MemoryFD is -1 when there is none. GroupFD is the directory of the
-// cgroup that everything starts in, 0 when there is none. Nothing starts before Ready is closed; nil is ready.
+// cgroup that everything starts in, 0 when there is none. Nothing starts before Ready has returned, which is
+// called each time; nil is ready.
 type Config struct {
 	Book      *users.Book
 	Reaper    *reaper.Reaper
@@ -28,7 +29,7 @@ type Config struct {
 	GroupFD   int
 	OwnKernel bool
 	RingBytes int
-	Ready     <-chan struct{}
+	Ready     func()
 }
 
 // Manager holds every process that the guest started and has not forgotten.

@@ -28,7 +28,7 @@ func (s *server) configureEgress(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(w, r, &settings); err != nil {
 		return err
 	}
-	<-s.Door.Ready() // what listens is told to the processes
+	s.Door.Open() // what listens is told to the processes
 	if err := s.Door.Configure(settings); err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (s *server) configureEgress(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) egressAttempts(w http.ResponseWriter, _ *http.Request) error {
-	<-s.Door.Ready()
+	s.Door.Open()
 	reply(w, http.StatusOK, map[string]any{"attempts": s.Door.Attempts(), "listeners": s.Door.Listeners(),
 		"attached": s.Door.Attached()})
 	return nil

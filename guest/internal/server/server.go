@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cloche/guest/internal/contexts"
@@ -60,7 +61,16 @@ func New(config Config) *http.Server {
 	mux.Handle("/", handler(func(_ http.ResponseWriter, r *http.Request) error {
 		return wire.Errorf("not_found", "no route %s %s", r.Method, r.URL.Path)
 	}))
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 20}
+	return &http.Server{Handler: s.openingAfter(mux), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 20}
+}
+
+// openingAfter opens the door when the host has its first answer, which is what it waits for.
+func (s *server) openingAfter(mux *http.ServeMux) http.Handler {
+	var first sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mux.ServeHTTP(w, r)
+		first.Do(func() { go s.Door.Open() })
+	})
 }
 
 func (s *server) boxRoutes() map[string]handler {
