@@ -21,6 +21,8 @@ import uvloop
 
 from cloche.api.app import create_app
 from cloche.api.server import Listener
+from cloche.egress.door_client import DoorClient
+from cloche.egress.door_process import DoorSettings
 from cloche.model.errors import AlreadyExistsError, ClocheError
 from cloche.model.place import SOCKET_NAME
 from cloche.noderun.control import Control
@@ -91,7 +93,8 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
     directory = Path(settings.home)
     engines = NodeEngines(directory, settings.engine)
     pool = PoolSettings(size=settings.pool_size, memory_mib=settings.pool_memory_mib)
-    services = Services(directory, await SqliteStore.open(directory / DATABASE_NAME), engines, pool=pool)
+    store = await SqliteStore.open(directory / DATABASE_NAME)
+    services = Services(directory, store, engines, pool=pool, door=DoorClient(_door_settings(settings)))
     control = Control(settings.home, home.identity(), services, engines, node_log)
     _leave_on_signals(control, stop_sandboxes=settings.stop_sandboxes)
     try:
@@ -103,6 +106,11 @@ async def _serve(settings: Settings, home: Home, node_log: NodeLog, starter: Sta
         await engines.close()
         log.info("left")
     return EXIT_OK
+
+
+def _door_settings(settings: Settings) -> DoorSettings:
+    return DoorSettings(home=settings.home, resolver=settings.resolver, upstream_ca=settings.upstream_ca,
+                        ingress_port=settings.ingress_port)  # fmt: skip
 
 
 async def _answer(settings: Settings, home: Home, services: Services, control: Control, starter: Starter) -> None:

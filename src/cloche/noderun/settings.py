@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Literal, cast
@@ -22,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`idle_seconds` 0: never leave. `slow_callback_seconds` None: the event loop is not watched.
     `engine` is what "auto" means, or "auto" for the strongest that works here. `foreground`: somebody watches, so the
     log goes to stderr too. `also_listen`: a second socket. `stop_sandboxes`: what runs is stopped when it leaves.
+    `resolver`, `upstream_ca`, `ingress_port`: of the door (egress/door_process.py).
     `pool_size`: how many plain sandboxes wait ready; `pool_memory_mib`: what all that wait may use together."""
 
     home: str
@@ -36,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stop_sandboxes: bool = False
     pool_size: int = 0
     pool_memory_mib: int = DEFAULT_POOL_MEMORY_MIB
+    resolver: str | None = None
+    upstream_ca: str | None = None
+    ingress_port: int = 0
 
 
 def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
@@ -56,6 +61,9 @@ def read_settings(arguments: list[str], environ: Mapping[str, str]) -> Settings:
         stop_sandboxes=given.stop_sandboxes,
         pool_size=_whole(environ, "CLOCHE_POOL_SIZE", 0, MAX_POOL_SIZE),
         pool_memory_mib=_whole(environ, "CLOCHE_POOL_MEMORY_MIB", DEFAULT_POOL_MEMORY_MIB, MAX_POOL_MEMORY_MIB),
+        resolver=_resolver(environ.get("CLOCHE_DNS", "")),
+        upstream_ca=_file(environ, "CLOCHE_UPSTREAM_CA"),
+        ingress_port=_whole(environ, "CLOCHE_INGRESS_PORT", 0, 65535),
     )
 
 
@@ -89,6 +97,33 @@ def _whole(environ: Mapping[str, str], name: str, default: int, most: int) -> in
     if not (text.isascii() and text.isdigit()) or int(text) > most:
         raise InvalidError(f"{name} must be a whole number from 0 to {most}, not {text!r}", field=name)
     return int(text)
+
+
+def _resolver(text: str) -> str | None:
+    """ "1.2.3.4:53", "[::1]:53", or an address alone, which means port 53."""
+    if not text:
+        return None
+    host, _, port = (text, "", "53") if _is_ip(text) else text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (_is_ip(host) and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+        said = f"CLOCHE_DNS must be an address and a port such as 127.0.0.1:53, not {text!r}"
+        raise InvalidError(said, field="CLOCHE_DNS")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _file(environ: Mapping[str, str], name: str) -> str | None:
+    path = environ.get(name, "")
+    if path and not os.path.isfile(path):
+        raise InvalidError(f"{name} must name a file that is there, not {path!r}", field=name)
+    return os.path.abspath(path) if path else None
 
 
 def _level(text: str) -> LogLevel:

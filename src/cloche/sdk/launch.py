@@ -32,6 +32,8 @@ _KEPT = frozenset(
         "LOGNAME",
         "TMPDIR",
         "LD_LIBRARY_PATH",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
         "DBUS_SESSION_BUS_ADDRESS",
         "PYTHONHOME",
         "PYTHONPATH",
@@ -43,6 +45,8 @@ _KEPT = frozenset(
         "PYTHONPLATLIBDIR",
     }
 )
+#: in either case of letters; for what the node itself fetches and lets through
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 _KEPT_PREFIXES = ("XDG_", "CLOCHE_", "LC_")
 _NOBODY_LISTENS = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK})
 _OTHER_HOME = "set CLOCHE_HOME to a writable directory of your own"
@@ -109,7 +113,8 @@ def socket_path(home: Path) -> Path:
 
 def node_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What of the client's environment the node may see; everything else could end up in a sandbox or a log."""
-    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    kept = {name: value for name, value in environ.items()
+            if name in _KEPT or name.startswith(_KEPT_PREFIXES) or name.upper() in _PROXIES}  # fmt: skip
     python_path = [os.path.abspath(part) for part in kept.pop("PYTHONPATH", "").split(os.pathsep) if part]
     here = str(Path(__file__).resolve().parents[2])
     if os.path.basename(here) not in ("site-packages", "dist-packages") and here not in python_path:

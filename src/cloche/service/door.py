@@ -179,7 +179,8 @@ class Attachments:
         channel = await self._guests.channel(record)
         path = channel.direct_path
         attach = Attach(
-            id=0, sandbox_id=sandbox.id, name=sandbox.name, policy=sandbox.spec.egress, counters=counters,
+            id=0, sandbox_id=sandbox.id, name=sandbox.name, project_id=sandbox.project_id, counters=counters,
+            policy=sandbox.spec.egress,
             secrets=self._values.of(record), socket=None if path is None else str(path),
         )  # fmt: skip
         # before the door is asked: what is half attached is taken back as a whole

@@ -28,8 +28,8 @@ Change = Callable[[SandboxSpec], SandboxSpec]
 
 class EgressService:
     """`ref` is an id, a name, or a unique prefix of an id. All raise NotFoundError for an unknown `ref` and
-    InvalidError for an ambiguous one; those that change something WrongStateError for a sandbox that is being made or has failed,
-    UnavailableError when the door cannot be started, InvalidError naming the field."""
+    InvalidError for an ambiguous one; those that change something WrongStateError for a sandbox that is being made or
+    has failed, UnavailableError when the door cannot be started, InvalidError naming the field."""
 
     def __init__(self, core: Core, door: Door, events: EgressEvents) -> None:
         self._core, self._door, self._events = core, door, events

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -96,10 +97,10 @@ class EgressEvents:
             await self._write(self._waiting.get_nowait())
         await self._streams.close()
 
-    def _run(self, name: str, work: Callable[[], object]) -> None:
+    def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """One task of that name, for as long as there is something to do."""
         if name not in self._tasks:
-            task = self._tasks[name] = asyncio.ensure_future(work())  # type: ignore[arg-type]
+            task = self._tasks[name] = asyncio.ensure_future(work())
             task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     async def _write_events(self) -> None:

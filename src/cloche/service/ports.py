@@ -6,8 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
-import msgspec
-
+from cloche.egress.ingress_port import Reachable
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
 from cloche.engines.base import Engine
 from cloche.model.egress import EgressCounters, EgressPolicy
@@ -32,13 +31,6 @@ class Engines(Protocol):
 
 #: "off": nobody has needed it yet; "down": it does not answer, and is being started again
 DoorState = Literal["off", "up", "down"]
-
-
-class Reachable(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a published port is: `ingress_port` for URLs of all sandboxes, `address_port` for this port alone."""
-
-    ingress_port: int
-    address_port: int
 
 
 class DoorListener(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
 from cloche.engines.fake.guest import FakeGuest
@@ -25,7 +24,7 @@ async def _attempts(guest: FakeGuest, request: Request, _: str) -> Answer:
     return json_answer({"attempts": guest.attempts})
 
 
-EGRESS_ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
-    ("PUT", re.compile("/v1/egress"), _configure),
-    ("GET", re.compile("/v1/egress/attempts"), _attempts),
+EGRESS_ROUTES: list[tuple[str, str, Route]] = [
+    ("PUT", "/v1/egress", _configure),
+    ("GET", "/v1/egress/attempts", _attempts),
 ]

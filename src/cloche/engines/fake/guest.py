@@ -122,7 +122,8 @@ class FakeGuest:
         """Everything in its memory."""
         processes = [process.frozen() for process in self.processes.values()]
         return FrozenGuest(session=self._session, egress=self.egress, next_pid=self._next_pid,
-                           pids_limit=self._pids_limit, uptime_seconds=time.monotonic() - self._started, processes=processes)  # fmt: skip
+                           pids_limit=self._pids_limit, uptime_seconds=time.monotonic() - self._started,
+                           processes=processes)  # fmt: skip
 
     def thaw(self, frozen: FrozenGuest, *, forked: bool) -> None:
         """Go on from a capture. Processes of a fork that have asked for it are told by a signal."""
