@@ -47,6 +47,22 @@ class Size(click.ParamType[int]):
 DURATION = Duration()
 SIZE = Size()
 
+_NETWORK = [
+    click.option(
+        "--net",
+        metavar="POLICY",
+        help="What it may reach, such as pypi,api.example.com; nothing when not given. allow: everything but this "
+        "machine and its network. @FILE: a policy in YAML or JSON.",
+    ),
+    click.option(
+        "--secret",
+        "secrets",
+        multiple=True,
+        metavar="NAME[=FROM]@HOST",
+        help="A value that is used towards HOST and never seen inside: variable NAME of this shell, or FROM env:NAME, "
+        "file:PATH, keyring:SERVICE/USER, cmd:COMMAND.",
+    ),
+]
 _SANDBOX = [
     click.option(
         "--image",
@@ -71,20 +87,7 @@ _SANDBOX = [
     click.option("--cpus", type=float, metavar="N", help="CPUs, such as 0.5; 1 when not given."),
     click.option("--disk", type=SIZE, help="How much may be written; 1g when not given. Counts as memory."),
     click.option("--pids", type=int, metavar="N", help="How many processes and threads; 256 when not given."),
-    click.option(
-        "--net",
-        metavar="POLICY",
-        help="What it may reach, such as pypi,api.example.com; nothing when not given. allow: everything but this "
-        "machine and its network. @FILE: a policy in YAML or JSON.",
-    ),
-    click.option(
-        "--secret",
-        "secrets",
-        multiple=True,
-        metavar="NAME[=FROM]@HOST",
-        help="A value that is used towards HOST and never seen inside: variable NAME of this shell, or FROM env:NAME, "
-        "file:PATH, keyring:SERVICE/USER, cmd:COMMAND.",
-    ),
+    *_NETWORK,
     click.option("-e", "--env", multiple=True, metavar="K[=V]", help="Environment; without a value the host's."),
     click.option(
         "-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Show a host path inside; writable without :ro."
@@ -118,6 +121,13 @@ def sandbox_flags(function: F) -> F:
 def template_flags(function: F) -> F:
     """The flags that describe all sandboxes of a template."""
     for option in reversed(_SANDBOX):
+        function = option(function)
+    return function
+
+
+def network_flags(function: F) -> F:
+    """--net and --secret alone."""
+    for option in reversed(_NETWORK):
         function = option(function)
     return function
 

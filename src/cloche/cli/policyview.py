@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from cloche.cli import cells, render
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine, EgressCounters, EgressPolicy, EgressRule, Secret
-from cloche.model.egress_words import policy_words, rule_words
 from cloche.model.secret_words import secret_words
-from cloche.sdk.egress_values import EgressInfo, PresetInfo
+from cloche.sdk.egress_values import EgressInfo, PresetInfo, rule_word, words
 
 _DOORS = {
     "open": "open",
@@ -17,22 +16,6 @@ _DOORS = {
     "down": "down: the door does not answer now, so nothing leaves",
 }
 _TITLE = 10
-
-
-def words(policy: EgressPolicy | None) -> str:
-    """A policy in one line. Budgets and `accept` have no words."""
-    return "none" if policy is None else policy_words(EgressPolicy(
-        default=policy.default, rules=[_plain(rule) for rule in policy.rules]))  # fmt: skip
-
-
-def rule_word(rule: EgressRule) -> str:
-    """The word of one rule, without its note."""
-    return rule_words(_plain(rule))
-
-
-def _plain(rule: EgressRule) -> EgressRule:
-    """As somebody would have written it: what a node told is of another type, and notes have no words."""
-    return EgressRule(**{**{name: getattr(rule, name) for name in EgressRule.__struct_fields__}, "note": ""})
 
 
 def state(info: EgressInfo, box: str) -> Iterator[str]:

@@ -7,12 +7,11 @@ from contextlib import suppress
 from shlex import quote
 from typing import Any
 
-from cloche.cli import policyview
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.sandbox import Sandbox
-from cloche.sdk.egress_values import PolicyInfo
+from cloche.sdk.egress_values import PolicyInfo, rule_word
 
 MAX_LINES = 1000
 MAX_NAMED = 3
@@ -71,7 +70,7 @@ def words_for(sandbox: Sandbox, lines: Sequence[AuditLine], *, whole: bool) -> l
 def _words(policy: PolicyInfo | None) -> list[str]:
     if policy is None:
         return []
-    return [*map(policyview.rule_word, policy.rules), *([policy.default] if policy.default != "deny" else [])]
+    return [*map(rule_word, policy.rules), *([policy.default] if policy.default != "deny" else [])]
 
 
 def _who(lines: Sequence[AuditLine]) -> str:

@@ -46,12 +46,20 @@ class Sandboxes:
         self._making = asyncio.Lock()
         self._making_default = asyncio.Lock()
 
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
     async def create(self, **options: Unpack[SandboxOptions]) -> AsyncSandbox:
         """Make one. Raises LimitHitError when this server has as many as it may."""
         ttl = options.get("ttl_seconds") or self._settings.sandbox_timeout_seconds
         wanted: SandboxOptions = {**options, "ttl_seconds": ttl, "labels": {LABEL: self._owner}}
         if not wanted.get("template"):
             wanted["template"] = self._settings.template
+        if self._settings.net is not None:
+            wanted["net"] = self._settings.net
+        if self._settings.secrets:
+            wanted["secrets"] = self._settings.secrets
         if options.get("name") == DEFAULT:
             raise InvalidError("the name default means the sandbox that is used when none is named", field="name")
         async with self._making:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from cloche.model.egress import EgressPolicy
 from cloche.model.errors import InvalidError
 
 Scope = Literal["own", "all"]
@@ -24,13 +25,16 @@ _NO = frozenset({"", "0", "false", "no", "off"})
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`sandbox_timeout_seconds`: a sandbox that is not used for so long is removed. `max_sandboxes`: of this server's
     own. `keep`: they outlive the server. `scope`: which sandboxes the tools can reach. `template`: of sandboxes for
-    which none is named. `notes` go to the log."""
+    which none is named. `net` and `secrets`: of all of them, as `Sandbox.create` takes them; the tools cannot change
+    them. `notes` go to the log."""
 
     sandbox_timeout_seconds: float = 300.0
     max_sandboxes: int = 10
     keep: bool = False
     scope: Scope = "own"
     template: str | None = None
+    net: str | EgressPolicy | None = None
+    secrets: list[str] = []
     log_level: str = "INFO"
     notes: list[str] = []
 

@@ -16,6 +16,7 @@ from cloche.model.egress import (
     Secret,
     SecretSource,
 )
+from cloche.model.egress_words import policy_words, rule_words
 
 
 class RuleInfo(EgressRule, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -87,3 +88,20 @@ class PresetInfoList(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
 
     presets: list[PresetInfo]
+
+
+def words(policy: EgressPolicy | None) -> str:
+    """A policy in one line, as `net=` takes it; budgets, notes and `accept` have no words."""
+    if policy is None:
+        return "none"
+    return policy_words(EgressPolicy(default=policy.default, rules=[_plain(rule) for rule in policy.rules]))
+
+
+def rule_word(rule: EgressRule) -> str:
+    """One rule as a word, without its note."""
+    return rule_words(_plain(rule))
+
+
+def _plain(rule: EgressRule) -> EgressRule:
+    """As somebody would have written it: what a node told is of another type, and notes have no words."""
+    return EgressRule(**{**{name: getattr(rule, name) for name in EgressRule.__struct_fields__}, "note": ""})

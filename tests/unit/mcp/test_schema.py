@@ -4,6 +4,7 @@ import jsonschema
 import pytest
 
 from cloche.mcp import answer, schema
+from cloche.mcp.settings import Settings
 from cloche.mcp.tools.commands import CommandArguments
 from cloche.mcp.tools.sandboxes import RemoveArguments
 from cloche.mcp.tools.table import BY_NAME, TOOLS
@@ -20,7 +21,7 @@ def test_the_tools():
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_a_tool_tells_all_that_a_client_wants_to_know(tool):
-    shown = tool.on_wire()
+    shown = tool.on_wire(Settings())
     for described in (shown.input_schema, shown.output_schema):
         assert described["type"] == "object"
         jsonschema.Draft202012Validator.check_schema(described)
@@ -34,7 +35,7 @@ def test_a_tool_tells_all_that_a_client_wants_to_know(tool):
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_an_empty_result_and_an_error_fit_the_schema_of_every_tool(tool):
-    described = tool.on_wire().output_schema
+    described = tool.on_wire(Settings()).output_schema
     jsonschema.validate(answer.failure(NotFoundError("gone", remedy="look")).structured_content, described)
     jsonschema.validate(answer.result(answer.Reply(tool.outcome(), "")).structured_content, described)
 

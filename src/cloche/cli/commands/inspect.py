@@ -49,10 +49,11 @@ def _with_words(found: dict[str, Any]) -> dict[str, Any]:
     if not spec.get("egress") and not spec.get("secrets"):
         return found
     from cloche.cli import policyview
+    from cloche.sdk.egress_values import words
 
     policy = msgspec.convert(spec.get("egress"), EgressPolicy | None)
     kept = [policyview.secret(msgspec.convert(secret, Secret)) for secret in spec.get("secrets", [])]
-    return {**found, "spec": {**spec, "egress": policyview.words(policy), "secrets": kept}}
+    return {**found, "spec": {**spec, "egress": words(policy), "secrets": kept}}
 
 
 def readable(found: dict[str, Any]) -> str:

@@ -91,9 +91,9 @@ def _net(box: SandboxInfo) -> str | None:
     """The words of its policy; the policy's part of the SDK is imported only where there is one."""
     if box.spec.egress is None:
         return None
-    from cloche.cli import policyview
+    from cloche.sdk.egress_values import words
 
-    return cells.cut(policyview.words(box.spec.egress), MAX_NET)
+    return cells.cut(words(box.spec.egress), MAX_NET)
 
 
 def _row(box: SandboxInfo, shown_id: str) -> Sequence[object]:

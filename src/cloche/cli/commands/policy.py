@@ -12,7 +12,7 @@ import msgspec
 from cloche.cli import arguments, execution, failure, policies, policy_asks, policy_log, policyview, render
 from cloche.model.errors import InvalidError, NotFoundError
 from cloche.sdk._sync.node import Node
-from cloche.sdk.egress_values import EgressInfo, SuggestionInfo
+from cloche.sdk.egress_values import EgressInfo, SuggestionInfo, words
 
 #: of a secret that is given on standard input
 MAX_SECRET_BYTES = 64 << 10
@@ -137,7 +137,7 @@ def _changed(info: EgressInfo, as_json: bool) -> int:
     if as_json:
         render.print_json(_as_json(info))
     else:
-        render.write(f"{render.clean(policyview.words(info.policy))}\n")
+        render.write(f"{render.clean(words(info.policy))}\n")
     return 0
 
 
@@ -149,7 +149,7 @@ def _show(info: EgressInfo, box: str, as_json: bool) -> None:
 
 
 def _as_json(info: EgressInfo) -> dict[str, object]:
-    return {"words": policyview.words(info.policy), **msgspec.to_builtins(info)}
+    return {"words": words(info.policy), **msgspec.to_builtins(info)}
 
 
 def _suggested(found: SuggestionInfo, box: str) -> None:

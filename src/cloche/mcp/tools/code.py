@@ -98,12 +98,13 @@ TOOLS = (
         description=(
             "Run Python code in the sandbox, as a cell of a notebook: variables, imports and functions stay for the "
             "next call, and the value of the last expression is shown. Figures of matplotlib come back as images, no "
-            "plt.show or file needed. There is no network. An exception is a normal result with its traceback. Code "
+            "plt.show or file needed. {network} An exception is a normal result with its traceback. Code "
             "that takes longer than `timeout` seconds is stopped."
         ),
         arguments=CodeArguments,
         outcome=CodeRan,
         run=execute,
         destructive=True,
+        reaches_out=True,
     ),
 )

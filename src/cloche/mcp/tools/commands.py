@@ -82,11 +82,12 @@ TOOLS = (
         title="Run a shell command",
         description=(
             "Run a shell command in the sandbox and wait for its end. Each call is a new shell: the working directory "
-            "and variables do not carry over, files do. There is no network. A non-zero exit code is a normal result."
+            "and variables do not carry over, files do. {network} A non-zero exit code is a normal result."
         ),
         arguments=CommandArguments,
         outcome=CommandRan,
         run=run,
         destructive=True,
+        reaches_out=True,
     ),
 )

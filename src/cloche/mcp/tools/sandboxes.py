@@ -7,9 +7,10 @@ from typing import Annotated
 
 import msgspec
 
-from cloche.mcp import bounds
+from cloche.mcp import bounds, network
 from cloche.mcp.answer import Outcome, Reply
 from cloche.mcp.tools.tool import Call, Tool
+from cloche.sdk.egress_values import words
 from cloche.sdk.options import SandboxOptions
 from cloche.sdk.values import SandboxInfo
 
@@ -49,7 +50,8 @@ class RemoveArguments(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Created(Outcome, kw_only=True):
-    """Times are ISO 8601, UTC. `network`: "closed", nothing can be reached from inside but the sandbox itself."""
+    """Times are ISO 8601, UTC. `network`: "closed", nothing can be reached from inside but the sandbox itself, or the
+    words of its policy."""
 
     sandbox_id: str = ""
     name: str | None = None
@@ -103,8 +105,10 @@ async def create(call: Call, given: CreateArguments) -> Reply:
         expires_at=iso(info.expires_at),
         engine=info.engine,
         isolation=info.isolation,
+        network=words(info.spec.egress) if info.spec.egress is not None else "closed",
     )
-    return Reply(created, f"Made sandbox {info.id}{f' ({info.name})' if info.name else ''}. It has no network.")
+    made = f"Made sandbox {info.id}{f' ({info.name})' if info.name else ''}."
+    return Reply(created, f"{made} {network.said(words(info.spec.egress))}")
 
 
 async def list_all(call: Call, given: ListArguments) -> Reply:
@@ -150,7 +154,7 @@ TOOLS = (
         name="create_sandbox",
         title="Create a sandbox",
         description=(
-            "Make a fresh Linux sandbox with Python and the machine's usual programs, its own files and no network. "
+            "Make a fresh Linux sandbox with Python and the machine's usual programs and its own files. {network} "
             "Only needed for a second, separate place or for limits of its own: the other tools use a default sandbox "
             "when sandbox_id is left out. It is removed when it has not been used for `timeout` seconds."
         ),

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import msgspec
 from mcp import types as wire
 
-from cloche.mcp import schema
+from cloche.mcp import network, schema
 from cloche.mcp.answer import Outcome, Reply
 from cloche.mcp.narration import Report
 from cloche.mcp.sandboxes import Sandboxes
+from cloche.mcp.settings import Settings
 
 SandboxRef = (
     Annotated[
@@ -37,7 +38,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """`run` raises ClocheError when the work could not be done."""
+    """`run` raises ClocheError when the work could not be done. `reaches_out`: it does what the network allows."""
 
     name: str
     title: str
@@ -48,16 +49,17 @@ class Tool:
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
+    reaches_out: bool = False
 
     async def call(self, call: Call, arguments: dict[str, Any]) -> Reply:
         return await self.run(call, schema.read(arguments, self.arguments))
 
-    def on_wire(self) -> wire.Tool:
-        """As `tools/list` shows it. No tool reaches the world outside: a sandbox has no network."""
+    def on_wire(self, settings: Settings) -> wire.Tool:
+        """As `tools/list` shows it, with what is true of the network of this server's sandboxes."""
         return wire.Tool(
             name=self.name,
             title=self.title,
-            description=self.description,
+            description=self.description.replace(network.PLACE, network.sentence(settings)),
             input_schema=schema.of(self.arguments),
             output_schema=schema.of(self.outcome),
             annotations=wire.ToolAnnotations(
@@ -65,6 +67,6 @@ class Tool:
                 read_only_hint=self.read_only,
                 destructive_hint=self.destructive,
                 idempotent_hint=self.idempotent,
-                open_world_hint=False,
+                open_world_hint=self.reaches_out and network.is_open(settings),
             ),
         )
