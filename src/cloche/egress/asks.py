@@ -12,26 +12,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cloche.egress.attempt import Attempt
 from cloche.model.egress import Ask
 
 TIMEOUT_SECONDS = 30.0
 MAX_OPEN = 64
 MAX_REMEMBERED = 1024
 
+NOWHERE = Attempt(host="", is_address=False, port=0)
 #: "again": the policy has changed, and does not ask this any more
 Outcome = Literal["once", "always", "deny", "expired", "crowded", "again"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about; equal ones are the same question. `process` does not make a difference."""
+    """What is asked about; equal ones are the same question. `attempt` is what is decided again when the policy
+    changes; it makes no difference, and neither does `process`."""
 
     host: str
     port: int
-    protocol: str = ""
     method: str = ""
     path: str = ""
+    protocol: str = field(default="", compare=False)
     process: str = field(default="", compare=False)
+    attempt: Attempt = field(default=NOWHERE, compare=False)
 
 
 @dataclass(slots=True)

@@ -121,6 +121,20 @@ class Budget:
         if self._bucket is not None:
             self._bucket.take(count)
 
+    def spend(self, count: int, *, sending: bool) -> None:
+        """All of it or nothing. Raises LimitHit; `debt` says how long to wait then."""
+        left = self._left(sending=sending)
+        if left is not None and count > left:
+            raise self._used_up(sending=sending)
+        self.took(count, sending=sending)
+
+    def debt(self) -> float:
+        """Seconds until what was taken is paid for."""
+        if self._bucket is None:
+            return 0.0
+        self._bucket.available(self._clock())
+        return self._bucket.delay(0.0)
+
     def delay(self) -> float:
         """Seconds after which it is worth to ask for room again."""
         return 0.0 if self._bucket is None else max(0.005, self._bucket.delay(_MIN_BURST_BYTES / 2))
@@ -131,6 +145,10 @@ class Budget:
             return None
         left = limit - (self.sent if sending else self.received)
         if left <= 0:
-            name = "bytes_out" if sending else "bytes_in"
-            raise LimitHit(name, f"the {limit} bytes that it may {'send' if sending else 'receive'} are used up")
+            raise self._used_up(sending=sending)
         return left
+
+    def _used_up(self, *, sending: bool) -> LimitHit:
+        if sending:
+            return LimitHit("bytes_out", f"the {self._limits.bytes_out} bytes that it may send are used up")
+        return LimitHit("bytes_in", f"the {self._limits.bytes_in} bytes that it may receive are used up")

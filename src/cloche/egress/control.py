@@ -97,6 +97,6 @@ def leave_with(descriptor: int) -> NoReturn:
     leave()
 
 
-def leave() -> NoReturn:
+def leave(status: int = 0) -> NoReturn:
     """At once, without unwinding: whatever was open closes with the process."""
-    os._exit(0)
+    os._exit(status)

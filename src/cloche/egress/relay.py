@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from cloche.egress.hooks import LimitHit
+from cloche.egress.sockets import reset_on_close
 
 CHUNK_BYTES = 256 << 10
 #: reads of one turn
@@ -51,11 +52,28 @@ class Relay:
         finally:
             self.stop()
 
+    async def run_looking(self, look: Coroutine[None, None, bytes], answered: bytes = b"") -> None:
+        """`look` gives the first bytes from the inside, or raises to end the connection; meanwhile the outside may
+        speak. Raises what it raises, too."""
+        looking = asyncio.ensure_future(look)
+        try:
+            self.receiving.start(answered)
+            await asyncio.wait((looking, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if looking.done():
+                self.sending.start(looking.result())
+            await self._over
+        finally:
+            await _ended(looking)
+            self.stop()
+
     def stop(self) -> None:
         self.sending.detach()
         self.receiving.detach()
         if self._quiet is not None:
             self._quiet.cancel()
+        if self._over.done() and not self._over.cancelled() and self._over.exception():
+            # what one side was told by a reset, the other side is told too
+            reset_on_close(self.sockets[1])
         for sock in self.sockets:
             sock.close()
 
@@ -85,6 +103,14 @@ class Relay:
             self.finish(None)
         else:
             self._quiet = self._loop.call_later(left, self._look_whether_quiet)
+
+
+async def _ended(task: asyncio.Task[bytes]) -> None:
+    """Nothing waits on the socket any more when it returns."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()
 
 
 class Pump:

@@ -6,8 +6,10 @@ somebody else or handed to the relay as a bare socket. So a stream can be peeked
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
+from collections.abc import Iterator
 
 from cloche.channel.unix import UnixStream
 
@@ -51,11 +53,33 @@ class SocketStream(UnixStream):
         data, self._first = self._first, b""
         return data
 
-    def take_socket(self) -> tuple[socket.socket, bytes]:
-        """The bare socket and what was read of it; the stream is of no use afterwards. Nothing may be waiting on it."""
-        sock, first = self._sock, self.take_peeked()
-        self._closed = True
-        return sock, first
+    def give_back(self, data: bytes) -> None:
+        """To be read again, before anything else."""
+        self._first = data + self._first
+
+    @property
+    def socket(self) -> socket.socket:
+        """For a relay, which closes it; then nothing else may wait on the stream."""
+        return self._sock
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[asyncio.Future[None]]:
+        """Done when a read would return at once, or there is something in `peeked`; nothing is read."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        descriptor = self._sock.fileno()
+
+        def seen() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        loop.add_reader(descriptor, seen)
+        if self._first:
+            seen()
+        try:
+            yield future
+        finally:
+            loop.remove_reader(descriptor)
 
     def reset(self) -> None:
         """Close so that the other end of a TCP connection sees a reset."""

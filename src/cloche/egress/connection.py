@@ -1,0 +1,111 @@
+"""What is known of one connection, what it has moved, and how it is written down when it is over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from cloche.egress.attached import Attached
+from cloche.egress.attempt import Attempt, Decided
+from cloche.egress.hooks import Exchange, LimitHit
+from cloche.model.egress import AuditLine, Decision
+
+
+class Refused(Exception):
+    """It is not carried (any further). `verdict`: "denied", "failed" or "limit", as in AuditLine."""
+
+    def __init__(self, verdict: str, reason: str, decision: Decision | None = None) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.rule = "" if decision is None else decision.rule
+
+
+def refused_by_limit(hit: LimitHit) -> Refused:
+    refused = Refused("limit", str(hit))
+    refused.rule = f"budget {hit.limit}"
+    return refused
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """`attempt` grows as more is known; `decision`: the last that was made. `granted`: rules that people have answered
+    for this connection. A relay's meter, too."""
+
+    attached: Attached
+    via: str
+    attempt: Attempt
+    pid: int = 0
+    process: str = ""
+    decision: Decided | None = None
+    granted: set[str] = field(default_factory=set)
+    sent: int = 0
+    received: int = 0
+    began: float = field(default_factory=time.time)
+    _started: float = field(default_factory=time.monotonic)
+
+    def room(self, wanted: int, *, sending: bool) -> int:
+        return self.attached.budget.room(wanted, sending=sending)
+
+    def took(self, count: int, *, sending: bool) -> None:
+        self.attached.budget.took(count, sending=sending)
+        self.counted(count, sending=sending)
+
+    def counted(self, count: int, *, sending: bool) -> None:
+        self.attached.changed()
+        if sending:
+            self.sent += count
+        else:
+            self.received += count
+
+    def delay(self) -> float:
+        return self.attached.budget.delay()
+
+    def line(self, verdict: str, reason: str = "", rule: str = "") -> AuditLine:
+        attempt, decision = self.attempt, self.decision
+        return AuditLine(
+            time=self.began,
+            sandbox_id=self.attached.id,
+            sandbox=self.attached.name,
+            via=self.via,
+            verdict=verdict,
+            host=attempt.host,
+            port=attempt.port,
+            rule=rule or ("" if decision is None else decision.rule),
+            reason=reason or ("" if decision is None else decision.reason),
+            protocol=attempt.protocol or "",
+            tls=decision.tls if decision is not None and attempt.protocol == "tls" else "",
+            sni=attempt.sni if attempt.sni and attempt.sni != attempt.host else "",
+            address=attempt.address if attempt.address and not attempt.is_address else "",
+            process=self.process,
+            pid=self.pid,
+            sent_bytes=self.sent,
+            received_bytes=self.received,
+            duration_seconds=round(time.monotonic() - self._started, 6),
+        )
+
+    def request_line(self, exchange: Exchange) -> AuditLine:
+        """Of one request on it."""
+        site, decision = exchange.site, exchange.decision
+        return AuditLine(
+            time=exchange.began,
+            sandbox_id=self.attached.id,
+            sandbox=self.attached.name,
+            via=self.via,
+            verdict=exchange.verdict,
+            host=site.host,
+            port=site.port,
+            rule="" if decision is None else decision.rule,
+            reason=exchange.reason or ("" if decision is None else decision.reason),
+            protocol="tls" if site.scheme == "https" else "http",
+            tls="inspect" if site.scheme == "https" else "",
+            address=self.attempt.address if self.attempt.address and not self.attempt.is_address else "",
+            method=exchange.method,
+            path=exchange.path,
+            status=exchange.status,
+            process=self.process,
+            pid=self.pid,
+            sent_bytes=exchange.sent_bytes,
+            received_bytes=exchange.received_bytes,
+            duration_seconds=round(exchange.duration_seconds, 6),
+        )

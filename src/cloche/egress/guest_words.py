@@ -1,0 +1,102 @@
+"""What a guest says to the door, read strictly: the head of a connection, and the lines of the control stream."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_HEAD_BYTES = 4096
+MAX_LINE_BYTES = 64 << 10
+#: parked at once; `need` asks for no more
+MAX_STREAMS = 256
+
+_Id = Annotated[int, Meta(ge=0, le=2**53)]
+_Name = Annotated[str, Meta(max_length=512)]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """First on a stream that the guest begins to use. `process`, `pid`: of the code, for people to read."""
+
+    kind: Literal["connect", "proxy"]
+    host: _Name = ""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    via: Literal["redirect", "socks", "proxy"] = "proxy"
+    pid: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    process: _Name = ""
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=str.lower):
+    """`op` is the name of the class in lower case."""
+
+
+class Need(Word, frozen=True, kw_only=True):
+    """So many connections wait for a parked stream."""
+
+    streams: Annotated[int, Meta(ge=0)]
+
+
+class Resolve(Word, frozen=True, kw_only=True):
+    id: _Id
+    name: _Name
+
+
+class Query(Word, frozen=True, kw_only=True):
+    """`message`: a DNS query in base64."""
+
+    id: _Id
+    message: bytes
+
+
+class Named(Word, frozen=True, kw_only=True):
+    """The answer to `Name`; None: that address was given to no name."""
+
+    id: _Id
+    name: _Name | None = None
+
+
+class Resolved(Word, frozen=True, kw_only=True):
+    id: int
+    verdict: Literal["yes", "no", "fail"]
+
+
+class Answer(Word, frozen=True, kw_only=True):
+    id: int
+    message: bytes
+
+
+class Name(Word, frozen=True, kw_only=True):
+    """To which name was this address given?"""
+
+    id: int
+    address: str
+
+
+FromGuest = Need | Resolve | Query | Named
+
+_head: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
+_from_guest: msgspec.json.Decoder[FromGuest] = msgspec.json.Decoder(FromGuest)
+
+
+def read_head(data: bytes) -> Head:
+    """Raises msgspec.DecodeError."""
+    head = _head.decode(data)
+    if head.kind == "connect" and not (head.host and head.port and head.via != "proxy"):
+        raise msgspec.ValidationError("a connection to nowhere")
+    return head
+
+
+def read_word(line: bytes) -> FromGuest:
+    """Raises msgspec.DecodeError."""
+    return _from_guest.decode(line)
+
+
+def line(word: Resolved | Answer | Name) -> bytes:
+    return msgspec.json.encode(word) + b"\n"
+
+
+def framed(answer: dict[str, object]) -> bytes:
+    """The door's answer to a head."""
+    body = msgspec.json.encode(answer)
+    return len(body).to_bytes(4, "big") + body

@@ -1,0 +1,260 @@
+"""One connection of a sandbox, from the wish of its code to its end: decide, look, resolve, check, dial, answer, carry.
+
+What leaves is decided with all that can be known before a byte leaves. Of a program that waits for an answer before it
+speaks (SOCKS, CONNECT) the first bytes come late, so its destination is connected first and decided again then."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from cloche.egress import flow
+from cloche.egress.attempt import Attempt, Decided, Undecided
+from cloche.egress.connection import Connection, Refused, refused_by_limit
+from cloche.egress.dial import reason
+from cloche.egress.entrance import Entrance
+from cloche.egress.hooks import LimitHit, Site
+from cloche.egress.judgement import Judgement
+from cloche.egress.names import read_host
+from cloche.egress.passage import Passage
+from cloche.egress.relay import Relay
+from cloche.egress.sniff import BadHelloError, Seen, first_bytes, hello_refusal
+from cloche.egress.sockets import SocketStream
+from cloche.egress.way_out import WayOut
+
+#: for the first bytes, and for a whole hello
+FIRST_BYTES_SECONDS = 10.0
+
+
+class Outlet:
+    """`run` carries it to its end, answers the code and writes the audit; it raises CancelledError only."""
+
+    def __init__(self, connection: Connection, entrance: Entrance) -> None:
+        self._connection = connection
+        self._attached = connection.attached
+        self._entrance = entrance
+        self._stream = entrance.stream
+        self._way_out = WayOut(connection)
+        self._judgement = Judgement(connection, self._way_out)
+        self._task: asyncio.Task[None] | None = None
+        self._carries_requests = False
+        self._revoked = False
+        self._relays = False
+        self._seen: Seen | None = None
+
+    async def run(self) -> None:
+        self._task = asyncio.current_task()
+        self._attached.connections.add(self)
+        try:
+            await self._carried()
+        except asyncio.CancelledError:
+            self._ended()
+            if not self._revoked:
+                raise
+        finally:
+            self._attached.connections.discard(self)
+            self._stream.close_now()
+
+    def review(self) -> None:
+        """The policy is another: what it would not allow any more ends now."""
+        verdict = self._attached.decide(self._connection.attempt)
+        if not self._stays(verdict) and self._task is not None and not self._revoked:
+            self._revoked = True
+            self._task.cancel()
+
+    def _stays(self, verdict: Decided | Undecided) -> bool:
+        decision = self._connection.decision
+        if isinstance(verdict, Undecided):
+            # requests are decided one by one, and what is not carried yet will be decided
+            return self._carries_requests or decision is None or "request" not in verdict.needs
+        if verdict.action == "deny":
+            return False
+        to_be_seen = verdict.tls == "inspect" and self._connection.attempt.protocol == "tls"
+        return not to_be_seen or self._carries_requests or decision is None
+
+    async def _carried(self) -> None:
+        try:
+            await self._carry()
+        except Refused as refused:
+            await self._refuse(refused)
+        except LimitHit as hit:
+            await self._refuse(refused_by_limit(hit))
+        except OSError as error:
+            # one side has reset what was open: nobody is left to be answered
+            self._stream.close_now()
+            self._attached.write(self._connection.line("allowed", reason(error)))
+
+    def _ended(self) -> None:
+        """By a change of policy, or with the sandbox."""
+        if self._revoked:
+            line = self._connection.line("revoked", "a change of the policy ended it")
+            decided = self._attached.decide(self._connection.attempt)
+            if isinstance(decided, Decided):
+                self._connection.decision = decided
+                line = self._connection.line("revoked", decided.reason or "a change of the policy ended it")
+            self._attached.write(line)
+        elif not self._carries_requests and self._connection.decision is not None:
+            self._attached.write(self._connection.line("allowed", "the sandbox has gone"))
+
+    async def _refuse(self, refused: Refused) -> None:
+        attempt = self._connection.attempt
+        self._attached.write(self._connection.line(refused.verdict, refused.reason, refused.rule))
+        if self._relays:
+            self._stream.close_now()
+        else:
+            await self._entrance.refuse(refused, attempt.host, attempt.port)
+
+    async def _carry(self) -> None:
+        self._attached.budget.check()
+        known = await self._judgement.settle(self._connection.attempt)
+        if self._entrance.is_early and isinstance(known, Undecided) and known.needs != {"address"}:
+            await self._look(self._stream)
+            known = await self._judgement.settle(self._connection.attempt)
+            if self._is_for_requests(known):
+                await self._entrance.accept()
+                await self._carry_requests(known, None)
+                return
+        await self._connect()
+
+    async def _connect(self) -> None:
+        attempt = self._connection.attempt
+        addresses, settled = await self._judgement.addresses(attempt)
+        upstream, reached = await self._way_out.connect(settled, addresses)
+        self._connection.attempt = reached
+        try:
+            # the policy may be another by now
+            known = await self._judgement.settle(reached)
+            await self._entrance.accept()
+            if reached.protocol is None:
+                await self._wait_for_words(upstream, known)
+            else:
+                await self._relay(upstream, known)
+        finally:
+            upstream.close_now()
+
+    async def _wait_for_words(self, upstream: SocketStream, known: Decided | Undecided) -> None:
+        """Whoever speaks first shows what it is: a server that greets is neither TLS nor HTTP."""
+        if isinstance(known, Undecided) or self._stream.peeked:
+            await self._look(self._stream)
+        else:
+            speaks = asyncio.ensure_future(self._stream.peek_more())
+            with upstream.watched() as greets:
+                await asyncio.wait((speaks, greets), return_when=asyncio.FIRST_COMPLETED)
+            if not speaks.done():
+                await self._relay_greeting(upstream, speaks)
+                return
+            if speaks.result():
+                await self._look(self._stream)
+        known = await self._judgement.settle(self._connection.attempt)
+        if self._is_for_requests(known):
+            await self._carry_requests(known, upstream)
+        else:
+            await self._relay(upstream, known)
+
+    def _is_for_requests(self, known: Decided | Undecided) -> bool:
+        protocol = self._connection.attempt.protocol
+        return protocol == "http" or (protocol == "tls" and known.tls == "inspect")
+
+    async def _look(self, stream: SocketStream) -> None:
+        """Until the first bytes say what they are. Raises Refused."""
+        try:
+            async with asyncio.timeout(FIRST_BYTES_SECONDS):
+                seen = await _seen(stream)
+        except TimeoutError as error:
+            raise Refused("denied", "it did not say in time what it is", self._connection.decision) from error
+        except BadHelloError as error:
+            raise Refused("denied", f"its TLS hello cannot be read: {error}", self._connection.decision) from error
+        if seen is not None:
+            sni = seen.hello.sni if seen.hello is not None else None
+            self._connection.attempt = replace(self._connection.attempt, protocol=seen.protocol, sni=sni)
+            self._seen = seen
+
+    async def _relay(self, upstream: SocketStream, known: Decided | Undecided) -> None:
+        self._check_known(known)
+        self._check_hello(known)
+        self._relays = True
+        relay = Relay(self._stream.socket, upstream.socket, self._connection)
+        await relay.run(self._stream.take_peeked(), upstream.take_peeked())
+        self._attached.write(self._connection.line("allowed"))
+
+    async def _relay_greeting(self, upstream: SocketStream, speaks: asyncio.Task[bool]) -> None:
+        """The other side has spoken first; what the code says is looked at all the same, whenever it comes."""
+        self._relays = True
+        relay = Relay(self._stream.socket, upstream.socket, self._connection)
+        await relay.run_looking(self._late_words(speaks), upstream.take_peeked())
+        self._attached.write(self._connection.line("allowed"))
+
+    async def _late_words(self, speaks: asyncio.Task[bool]) -> bytes:
+        if await speaks and self._stream.peeked[:1] == b"\x16":
+            await self._look(self._stream)
+            known = await self._judgement.settle(self._connection.attempt)
+            if self._is_for_requests(known):
+                raise Refused("denied", "TLS that begins late cannot be inspected", self._connection.decision)
+            self._check_known(known)
+            self._check_hello(known)
+        return self._stream.take_peeked()
+
+    def _check_known(self, known: Decided | Undecided) -> None:
+        """Everything that there is has been looked at."""
+        if isinstance(known, Undecided) and (self._connection.attempt.protocol is not None or known.needs):
+            raise Refused("denied", _missing(known, self._connection.attempt), self._connection.decision)
+
+    def _check_hello(self, known: Decided | Undecided) -> None:
+        attempt = self._connection.attempt
+        hello = self._seen.hello if self._seen is not None else None
+        if hello is None:
+            return
+        may_hide = isinstance(known, Decided) and known.encrypted_hello
+        why = hello_refusal(hello, attempt.host, is_address=attempt.is_address, encrypted_hello=may_hide)
+        if why is None and attempt.is_address and hello.sni is not None:
+            why = self._named_refusal(hello.sni)
+        if why is not None:
+            raise Refused("denied", why, self._connection.decision)
+
+    def _named_refusal(self, sni: str) -> str | None:
+        """An address was allowed; a rule that denies the name in the hello counts all the same."""
+        host = read_host(sni)
+        if host.is_address:
+            return None
+        attempt = self._connection.attempt
+        named = Attempt(host=host.text, is_address=False, port=attempt.port, protocol="tls", sni=sni)
+        verdict = self._attached.decide(named)
+        if isinstance(verdict, Undecided) or verdict.action != "deny" or verdict.rule == "default":
+            return None
+        return f"the TLS hello names {host.text}, which is denied ({verdict.rule})"
+
+    async def _carry_requests(self, known: Decided | Undecided, spare: SocketStream | None) -> None:
+        attempt = self._connection.attempt
+        self._carries_requests = True
+        passage = Passage(self._connection, self._way_out, spare)
+        first = self._stream.take_peeked()
+        try:
+            if attempt.protocol == "http":
+                await flow.serve_requests(self._stream, Site(attempt.host, attempt.port), passage, first)
+            else:
+                site = Site(attempt.host, attempt.port, "https")
+                await self._attached.world.inspector().inspect_tls(self._stream, site, passage, first)
+        finally:
+            passage.close()
+
+
+def _missing(known: Undecided, attempt: Attempt) -> str:
+    if "address" in known.needs:
+        return "its rule asks for an address, which only the upstream proxy knows"
+    if attempt.protocol is None:
+        return "it ended before it said what it is"
+    return "its rule is about requests, and there are none to be seen"
+
+
+async def _seen(stream: SocketStream) -> Seen | None:
+    """None: it has ended before it said anything. Raises BadHelloError for an end within."""
+    while (seen := first_bytes(stream.peeked)) is None:
+        if not await stream.peek_more():
+            if not stream.peeked:
+                return None
+            return Seen("tcp") if stream.peeked[:1] != b"\x16" else _cut()
+    return seen
+
+
+def _cut() -> Seen:
+    raise BadHelloError("it ends too early")

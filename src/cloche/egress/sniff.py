@@ -1,0 +1,87 @@
+"""What the first bytes of a connection are: a TLS hello, an HTTP request, or anything else. Pure.
+
+In doubt it wants more bytes, and who does not send them is not carried: a guess would let one protocol pass as
+another."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cloche.egress import names
+from cloche.egress.sni import BadHelloError, ClientHello, NeedMore, NotTls
+from cloche.model.egress import Protocol
+
+_WORDS = (
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT "
+    b"SEARCH MKCALENDAR ACL BIND REBIND UNBIND PURGE LINK UNLINK SOURCE QUERY CHECKOUT CHECKIN MERGE MKACTIVITY"
+)
+_METHODS = tuple(word + b" " for word in _WORDS.split())
+#: any word before a path and HTTP's version is a method too
+_REQUEST_LINE = re.compile(rb"[!-~]+[ \t]+[^\r\n]*[ \t]HTTP/1\.[0-9]")
+_BEFORE_A_REQUEST = b"\r\n \t"
+#: a first line that is longer is no request's that anybody takes
+_MAX_LINE_BYTES = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    protocol: Protocol
+    hello: ClientHello | None = None
+
+
+def first_bytes(data: bytes) -> Seen | None:
+    """None: more is needed to say. Raises BadHelloError for what begins as TLS and is no hello."""
+    if not data:
+        return None
+    hello = ClientHello.parse(data)
+    if isinstance(hello, NeedMore):
+        return None
+    if isinstance(hello, ClientHello):
+        return Seen("tls", hello)
+    assert isinstance(hello, NotTls)
+    return _plain(data.lstrip(_BEFORE_A_REQUEST))
+
+
+def _plain(data: bytes) -> Seen | None:
+    # servers pass over blanks in front of a request, so these alone say nothing
+    if not data or any(method.startswith(data[: len(method)]) and len(data) < len(method) for method in _METHODS):
+        return None
+    if data.startswith(_METHODS):
+        return Seen("http")
+    line, newline, _ = data.partition(b"\n")
+    if _REQUEST_LINE.match(line):
+        return Seen("http")
+    if newline or len(line) > _MAX_LINE_BYTES or not _could_become_request(line):
+        return Seen("tcp")
+    return None
+
+
+def _could_become_request(line: bytes) -> bool:
+    """Letters, then a path: until the line is over it may still end in HTTP's version."""
+    word, blank, rest = line.partition(b" ")
+    return bool(word) and word.isalpha() and word.isupper() and bool(blank) and rest.startswith((b"/", b"http://"))
+
+
+def hello_refusal(hello: ClientHello, host: str, *, is_address: bool, encrypted_hello: bool) -> str | None:
+    """Why this hello is not carried on a connection that was allowed for `host`; None when it is."""
+    if hello.has_ech and not encrypted_hello:
+        return "the name in the TLS hello is encrypted (ECH), so nobody can tell where it leads"
+    if hello.sni is None:
+        return None if is_address else "the TLS hello names no host (no SNI)"
+    name = _read(hello.sni)
+    if name is None:
+        return "the TLS hello names an impossible host"
+    if not is_address and name != host:
+        return f"the TLS hello names another host ({name})"
+    return None
+
+
+def _read(sni: str) -> str | None:
+    try:
+        return names.read_host(sni).text
+    except ValueError:
+        return None
+
+
+__all__ = ["BadHelloError", "Seen", "first_bytes", "hello_refusal"]
