@@ -81,8 +81,9 @@ def left_to_give(
 
 def _secret(each: SecretGiven, environ: Mapping[str, str]) -> tuple[Secret, str | None]:
     if isinstance(each, tuple):
-        secret, value = each
-        return (parse_secret(secret).secret if isinstance(secret, str) else secret), value
+        secret = parse_secret(each[0]).secret if isinstance(each[0], str) else each[0]
+        # what is given is not read from anywhere else
+        return msgspec.structs.replace(secret, source=SecretSource()), each[1]
     if isinstance(each, Secret):
         return each, None
     secret, variable = parse_secret(each)

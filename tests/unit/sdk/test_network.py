@@ -111,7 +111,7 @@ def test_rules_are_put_in_front_in_the_order_given(recorder: Recorder) -> None:
     recorder.on("GET", path, STATE)
     box.allow("a.example", "pypi")
     rules = [body["rule"] for method, _, body in recorder.sent if method == "POST" and "rule" in body]
-    assert [rule["preset"] or rule["hosts"] for rule in rules] == ["pypi", ["a.example"]]
+    assert [rule.get("preset") or rule["hosts"] for rule in rules] == ["pypi", ["a.example"]]
     box.deny("b.example")
     assert recorder.sent[-2][2]["rule"]["action"] == "deny"
     assert recorder.sent[-2][2]["position"] == 0
@@ -137,6 +137,8 @@ def test_a_secret_without_a_value_is_refused_here() -> None:
         egress_options.secrets("TOKEN@a.example", {"TOKEN": "x"})
     given = egress_options.secrets(["TOKEN=file:/a@a.example"], {})
     assert given.values == {} and given.secrets[0].source.file == "/a"
+    told = egress_options.secrets([("TOKEN=file:/a@a.example", "given")], {})
+    assert told.values == {"TOKEN": "given"} and told.secrets[0].source == SecretSource()
 
 
 def test_asks_and_answers(recorder: Recorder) -> None:
