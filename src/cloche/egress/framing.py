@@ -15,7 +15,8 @@ from typing import Literal
 MAX_EXTRA_BYTES = 16 << 10
 _MAX_LINE_BYTES = 4 << 10
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t\x20-\x7e\x80-\xff]*)?)\r\n")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+_TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*\r\n")
+_NO_TRAILERS = frozenset({b"content-length", b"host", b"transfer-encoding"})
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
 _MAX_CHUNK_BYTES = 1 << 62
 
@@ -217,6 +218,8 @@ class ChunkedReader:
             if len(received) > 1 or not received.starts(b"\r"):
                 _check_line(received, b"")
             return False
+        if line[1].lower() in _NO_TRAILERS:
+            raise BadMessageError("a trailer that belongs in a head")
         self._count(len(line[0]))
         return True
 

@@ -139,6 +139,8 @@ BAD = {
     "trailer bomb": CHUNKED + b"0\r\n" + b"X: yyyyyyyyyyyy\r\n" * 2000 + b"\r\n",
     "trailer folded": CHUNKED + b"0\r\nX: y\r\n z\r\n\r\n",
     "trailer LF": CHUNKED + b"0\r\nX: y\n\r\n",
+    "trailer of a length": CHUNKED + b"0\r\ncontent-LENGTH: 5\r\n\r\n",
+    "trailer of a coding": CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
     "trailer is none": CHUNKED + b"0\r\nGET / HTTP/1.1\r\n\r\n",
     "large head": b"GET / HTTP/1.1\r\nHost: a.example\r\n" + b"X: yyyyyyyyyyyyyyy\r\n" * 4000,
 }  # fmt: skip

@@ -1,0 +1,260 @@
+"""One connection of a client to published ports: its requests go to the sandboxes that their hosts name.
+
+Requests and responses are read by the same strict parser as those that leave a sandbox, and written anew, so a client's
+connection can be used for one request after the other whatever a server in a sandbox says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from cloche.egress import ingress_pages
+from cloche.egress.client_side import ClientSide
+from cloche.egress.framing import BadMessageError
+from cloche.egress.heads import Headers, RequestHead, ResponseHead
+from cloche.egress.outcomes import ClientGoneError, UpstreamGoneError
+from cloche.egress.published import Entry, Streams, UnreachableError
+from cloche.egress.requests import BodyWriter, End
+from cloche.egress.site_side import SiteSide
+from cloche.egress.sockets import SocketStream
+from cloche.egress.upgraded import stop
+
+#: a client that has finished sending may be gone
+HALF_CLOSED_SECONDS = 60.0
+#: may be sent twice when a connection that rested turns out to have ended
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+#: only this door says who has forwarded
+_FORWARDING = (b"forwarded", b"x-real-ip")
+
+Named = Callable[[str], Entry | None]
+
+
+class HttpConnection:
+    """`peer`: the address of the client, for X-Forwarded-For."""
+
+    def __init__(self, stream: SocketStream, peer: str, named: Named, streams: Streams) -> None:
+        self._client = ClientSide(stream, b"")
+        self._peer = peer
+        self._named = named
+        self._streams = streams
+        self._resting: tuple[Entry, SiteSide] | None = None
+        self._answered = False
+
+    async def run(self) -> None:
+        """Until one of the two has enough; closes everything."""
+        try:
+            while (head := await self._client.next_head()) is not None:
+                if not await self._served(head):
+                    break
+        except BadMessageError as error:
+            await self._client.refuse(_no_request(error))
+        except ClientGoneError:
+            pass
+        finally:
+            await self._rest_no_more()
+            await self._client.close()
+
+    async def _served(self, head: RequestHead) -> bool:
+        """Whether another request may follow."""
+        self._answered = False
+        entry = self._named(head.host) if head.form != "authority" else None
+        if entry is None:
+            await self._client.refuse(ingress_pages.unknown(head))
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        entry.users.add(task)
+        try:
+            return await self._carried(entry, head)
+        finally:
+            # a connection that rests goes on using it
+            if self._resting is None:
+                entry.users.discard(task)
+
+    async def _carried(self, entry: Entry, head: RequestHead) -> bool:
+        try:
+            return await self._attempts(entry, head)
+        except UnreachableError as error:
+            answer = ingress_pages.unreachable(error.why, entry.port, entry.sandbox_id, head)
+        except UpstreamGoneError as error:
+            answer = ingress_pages.broken(str(error), head)
+        except BadMessageError as error:
+            answer = ingress_pages.broken(str(error), head) if error.status == 502 else _no_request(error)
+        if not self._answered:
+            await self._client.refuse(answer)
+        return False
+
+    async def _attempts(self, entry: Entry, head: RequestHead) -> bool:
+        site = await self._site(entry)
+        try:
+            return await self._exchange(entry, site, head)
+        except UpstreamGoneError as error:
+            again = error.unheard and site.used and head.method in _REPEATABLE and head.framing.kind == "none"
+            if not again or self._answered:
+                raise
+        site = SiteSide(entry.site, await entry.dial(self._streams))
+        return await self._exchange(entry, site, head)
+
+    async def _site(self, entry: Entry) -> SiteSide:
+        """The connection that rests, or a new one."""
+        resting, self._resting = self._resting, None
+        if resting is not None:
+            if resting[0] is entry and not resting[1].stale:
+                return resting[1]
+            self._leave(resting[0], unless=entry)
+            await resting[1].close()
+        return SiteSide(entry.site, await entry.dial(self._streams))
+
+    async def _exchange(self, entry: Entry, site: SiteSide, head: RequestHead) -> bool:
+        goes_on = False
+        try:
+            site.expect(head)
+            await site.write(_for_sandbox(head, self._peer))
+            goes_on = await self._both_ways(site, head)
+            if goes_on and site.rest():
+                self._resting = (entry, site)
+        finally:
+            if self._resting is None:
+                await site.close()
+        return goes_on
+
+    async def _both_ways(self, site: SiteSide, head: RequestHead) -> bool:
+        upload = asyncio.ensure_future(self._send_body(site, head))
+        download = asyncio.ensure_future(self._receive(site, head, upload))
+        try:
+            await asyncio.wait((upload, download), return_when=asyncio.FIRST_COMPLETED)
+            if upload.done() and not download.done():
+                # what it has not taken it may have answered
+                with contextlib.suppress(UpstreamGoneError):
+                    upload.result()
+                await self._while_client_stays(download)
+            return await download
+        finally:
+            await stop(upload, download)
+
+    async def _while_client_stays(self, download: asyncio.Task[bool]) -> None:
+        quiet = self._client.watch()
+        await asyncio.wait((quiet, download), return_when=asyncio.FIRST_COMPLETED)
+        if download.done():
+            return
+        if quiet.cancelled() or quiet.exception() is not None:
+            raise ClientGoneError
+        if quiet.result() == b"":
+            await asyncio.wait((download,), timeout=HALF_CLOSED_SECONDS)
+            if not download.done():
+                raise ClientGoneError
+
+    async def _send_body(self, site: SiteSide, head: RequestHead) -> None:
+        writer = BodyWriter(head.framing)
+        while (piece := await self._client.next_piece()) is not None:
+            await site.write(writer.piece(piece))
+        if end := writer.end():
+            await site.write(end)
+
+    async def _receive(self, site: SiteSide, head: RequestHead, upload: asyncio.Task[None]) -> bool:
+        response = await self._final_head(site, head)
+        if response.status == 101:
+            await self._switch(site, response, head, upload)
+            return False
+        if head.upgrade is not None:
+            await asyncio.wait((upload,))
+            self._client.resume()
+        return await self._body(site, response, head, upload)
+
+    async def _final_head(self, site: SiteSide, head: RequestHead) -> ResponseHead:
+        while True:
+            response = await _event(site)
+            assert isinstance(response, ResponseHead)
+            if not response.is_informational:
+                return response
+            await self._to_client(response.downstream(head))
+
+    async def _body(
+        self, site: SiteSide, response: ResponseHead, head: RequestHead, upload: asyncio.Task[None]
+    ) -> bool:
+        framing = response.body_for(head)
+        close = not head.keep_alive or framing.kind == "close"
+        writer, waiting = BodyWriter(framing), response.downstream(head, close=close)
+        while not isinstance(event := site.ready(), End):
+            if event is None:
+                waiting = await self._to_client(waiting)
+                await site.receive()
+                continue
+            assert isinstance(event, bytes)
+            data = writer.piece(event)
+            waiting = await self._to_client(waiting + data if waiting else data)
+        await self._to_client(waiting + writer.end())
+        return not close and upload.done() and not upload.cancelled() and upload.exception() is None
+
+    async def _to_client(self, data: bytes) -> bytes:
+        if data:
+            self._answered = True
+            await self._client.write(data)
+        return b""
+
+    async def _switch(
+        self, site: SiteSide, response: ResponseHead, head: RequestHead, upload: asyncio.Task[None]
+    ) -> None:
+        """After 101 (WebSocket): raw bytes both ways until both have finished, or one is gone."""
+        await asyncio.wait((upload,))
+        await self._to_client(response.downstream(head) + site.take_rest())
+        up = asyncio.ensure_future(self._up(site, self._client.take_rest()))
+        down = asyncio.ensure_future(self._down(site))
+        try:
+            with contextlib.suppress(ClientGoneError, UpstreamGoneError):
+                await asyncio.gather(up, down)
+        finally:
+            await stop(up, down)
+
+    async def _up(self, site: SiteSide, data: bytes) -> None:
+        if data:
+            await site.write(data)
+        while data := await self._client.read_raw():
+            await site.write(data)
+        await site.write_eof()
+
+    async def _down(self, site: SiteSide) -> None:
+        while data := await site.read_raw():
+            await self._client.write(data)
+        await self._client.write_eof()
+
+    async def _rest_no_more(self) -> None:
+        resting, self._resting = self._resting, None
+        if resting is not None:
+            self._leave(resting[0])
+            await resting[1].close()
+
+    def _leave(self, entry: Entry, unless: Entry | None = None) -> None:
+        task = asyncio.current_task()
+        if task is not None and entry is not unless:
+            entry.users.discard(task)
+
+
+async def _event(site: SiteSide) -> ResponseHead | bytes | End:
+    while (event := site.ready()) is None:
+        await site.receive()
+    return event
+
+
+def _for_sandbox(head: RequestHead, peer: str) -> bytes:
+    """The head as a server in the sandbox gets it: with the host that the client has named."""
+    host = f"[{head.host}]" if ":" in head.host else head.host
+    authority = f"{host}:{head.port}" if head.port is not None else host
+    said: Headers = (
+        (b"X-Forwarded-For", peer.encode("ascii")),
+        (b"X-Forwarded-Host", authority.encode("ascii")),
+        (b"X-Forwarded-Proto", b"http"),
+    )
+    kept = tuple(header for header in head.headers if not _is_forwarding(header[0].lower()))
+    return head.upstream(authority=authority, upgrade=True, headers=(*kept, *said))
+
+
+def _is_forwarding(name: bytes) -> bool:
+    return name in _FORWARDING or name.startswith(b"x-forwarded-")
+
+
+def _no_request(error: BadMessageError) -> bytes:
+    if str(error) == "HTTP/2.0":
+        return ingress_pages.H2_REFUSAL
+    return ingress_pages.refused(error.status, str(error))

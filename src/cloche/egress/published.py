@@ -1,0 +1,101 @@
+"""Which ports of which sandboxes this machine can reach, and under which names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from cloche.egress.guest_streams import Connect, GuestRefusedError, switched
+from cloche.egress.hooks import Site
+from cloche.egress.sockets import SocketStream
+
+#: browsers resolve every name below it to this machine, and no page of another machine can be served under it
+SUFFIX = ".localhost"
+#: how long a guest may take to connect to a port inside; a paused one never answers
+DIAL_SECONDS = 5.0
+#: names of sandboxes that have gone are known for a while, so that a page can say so
+MAX_GONE = 1024
+
+#: the way to the guest of a sandbox; None: the door does not have that sandbox
+Streams = Callable[[str], Connect | None]
+
+
+class UnreachableError(Exception):
+    """`why`: "gone" (the sandbox does not run), "silent" (it does not answer, perhaps it is paused), "closed" (nothing
+    listens on that port inside)."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One published port, and the connections that use it now."""
+
+    sandbox_id: str
+    port: int
+    slug: str
+    users: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def site(self) -> Site:
+        return Site(self.slug + SUFFIX, self.port)
+
+    async def dial(self, streams: Streams) -> SocketStream:
+        """A stream to the port inside. Raises UnreachableError."""
+        connect = streams(self.sandbox_id)
+        if connect is None:
+            raise UnreachableError("gone")
+        return await _dialled(switched(connect, b"/v1/dial?port=%d" % self.port, b"cloche-stream"))
+
+
+async def _dialled(dialling: Awaitable[SocketStream]) -> SocketStream:
+    try:
+        async with asyncio.timeout(DIAL_SECONDS):
+            return await dialling
+    except GuestRefusedError as error:
+        raise UnreachableError("closed" if error.status == 404 else "silent") from error
+    except (TimeoutError, ConnectionError) as error:
+        raise UnreachableError("silent") from error
+
+
+class Table:
+    def __init__(self) -> None:
+        self._by_slug: dict[str, Entry] = {}
+        self._gone: dict[str, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        self._gone.pop(entry.slug, None)
+        self._by_slug[entry.slug] = entry
+
+    def remove(self, sandbox_id: str, port: int) -> Entry | None:
+        """For good: nobody knows the name any more."""
+        entry = self.get(sandbox_id, port)
+        if entry is not None:
+            del self._by_slug[entry.slug]
+        return entry
+
+    def leave(self, sandbox_id: str) -> list[Entry]:
+        """The sandbox has gone, perhaps to come back."""
+        left = [entry for entry in self._by_slug.values() if entry.sandbox_id == sandbox_id]
+        for entry in left:
+            self._gone[entry.slug] = self._by_slug.pop(entry.slug)
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
+        return left
+
+    def get(self, sandbox_id: str, port: int) -> Entry | None:
+        for entry in self._by_slug.values():
+            if (entry.sandbox_id, entry.port) == (sandbox_id, port):
+                return entry
+        return None
+
+    def named(self, host: str) -> Entry | None:
+        """Of a request's host (lower case, without port): exactly SLUG.localhost. A name that anything else points at
+        this machine, as DNS rebinding does, is nobody's. An entry of a sandbox that has gone cannot be dialled."""
+        if not host.endswith(SUFFIX):
+            return None
+        slug = host.removesuffix(SUFFIX)
+        return self._by_slug.get(slug) or self._gone.get(slug)
