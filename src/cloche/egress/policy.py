@@ -105,7 +105,10 @@ class Compiled:
         decided = self._decided(last, address, has_secret)
         possible = [self._decided(rule, address, has_secret) for rule, _ in pending]
         if all(other.action == decided.action == "deny" for other in possible):
-            return decided
+            # an address that is out of reach says more than that no rule is left
+            return next(
+                (other for (rule, _), other in zip(pending, possible, strict=True) if rule.action != "deny"), decided
+            )
         looks_inside = any(other.tls == "inspect" for other in [decided, *possible])
         needs = frozenset(need for _, rule_needs in pending for need in rule_needs)
         return Undecided(needs=needs, tls="inspect" if looks_inside else "pass")
@@ -156,11 +159,11 @@ def compile_policy(
     return compiled
 
 
-def remedy_words(attempt: Attempt) -> str | None:
+def remedy_words(attempt: Attempt, own: Container[str] = ()) -> str | None:
     """The shortest word for `cloche policy allow SANDBOX WORD` that would allow it; None when no word can, or when
-    nobody should be told one."""
+    nobody should be told one. `own`: addresses of this machine."""
     address = attempt.host if attempt.is_address else attempt.address
-    forbidden = ranges.forbidden(address) if address is not None else None
+    forbidden = ranges.forbidden(address, own) if address is not None else None
     if forbidden == ranges.METADATA or (not attempt.is_address and kind_of(attempt.host) == "machine"):
         return None
     if attempt.is_address:
