@@ -88,6 +88,16 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             check_policy(self.egress)
         check_secrets(self.secrets)
         self.limits.resolved()
+        if self.egress is not None or self.secrets:
+            self._check_network()
+
+    def _check_network(self) -> None:
+        # clients import this file too, and mostly have no use for that one
+        from cloche.model.egress_checks import check_policy, check_secrets
+
+        if self.egress is not None:
+            check_policy(self.egress)
+        check_secrets(self.secrets)
 
     def _check_references(self) -> None:
         if self.name is not None and not NAME.fullmatch(self.name):

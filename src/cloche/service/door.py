@@ -115,7 +115,11 @@ class Attachments:
         await self._door.ready()
         if sandbox_id not in self._attached:
             await self._attach(record, [])
-        found = await self._door.publish(sandbox_id, wanted.port, wanted.slug, wanted.address_port)
+        try:
+            found = await self._door.publish(sandbox_id, wanted.port, wanted.slug, wanted.address_port)
+        except BaseException:
+            await self._close_unneeded(record)
+            raise
         return PublishedPort(sandbox_id=sandbox_id, port=wanted.port, slug=wanted.slug, address_port=found.address_port)
 
     async def unpublish(self, record: SandboxRecord, port: int) -> None:
@@ -123,8 +127,12 @@ class Attachments:
         sandbox_id = record.sandbox.id
         if sandbox_id in self._attached:
             await self._door.unpublish(sandbox_id, port)
-            if record.sandbox.spec.egress is None and not await self._store.ports(sandbox_id):
-                await self.close(sandbox_id)
+            await self._close_unneeded(record)
+
+    async def _close_unneeded(self, record: SandboxRecord) -> None:
+        sandbox = record.sandbox
+        if sandbox.spec.egress is None and not await self._store.ports(sandbox.id):
+            await self.close(sandbox.id)
 
     async def close(self, sandbox_id: str) -> None:
         """Nothing reaches anything from now on. Raises nothing, and does nothing for what was not open."""

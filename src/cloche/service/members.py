@@ -36,7 +36,9 @@ async def make(core: Core, plan: PoolPlan) -> Member:
 
 def _plain(spec: SandboxSpec) -> SandboxSpec:
     """Without what is given late."""
-    return msgspec.structs.replace(spec, labels={}, ttl_seconds=None, idle_timeout_seconds=None)
+    return msgspec.structs.replace(
+        spec, labels={}, ttl_seconds=None, idle_timeout_seconds=None, egress=None, secrets=[]
+    )
 
 
 async def _make(core: Core, engine: Engine, record: SandboxRecord, plan: PoolPlan, steps: Steps) -> SandboxRecord:

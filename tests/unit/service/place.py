@@ -12,6 +12,7 @@ from cloche.model.errors import InvalidError
 from cloche.model.sandbox import SandboxSpec
 from cloche.service.services import Services
 from cloche.store.memory import MemoryStore
+from tests.unit.service.fake_door import FakeDoor
 
 
 class StillClock:
@@ -69,7 +70,8 @@ class Place:
     def make(self) -> None:
         self.engine = FakeEngine(self.home)
         engines = OneEngine(self.engine)
-        self.services = Services(self.home, self.store, engines, self.clock, self.observe, self.pool)
+        self.door = FakeDoor()
+        self.services = Services(self.home, self.store, engines, self.clock, self.observe, self.pool, self.door)
 
     async def observe(self, point: str) -> None:
         self.points.append(point)
