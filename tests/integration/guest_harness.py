@@ -107,11 +107,11 @@ class Stream:
 
 class Guest:
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def ask(self, method: str, target: str, body: object = None) -> tuple[int, Any]:
         """Status and decoded answer."""
-        connection = _Connection(self._path)
+        connection = _Connection(self.path)
         with contextlib.closing(connection):
             connection.request(method, target, None if body is None else json.dumps(body))
             answer = connection.getresponse()
@@ -129,7 +129,7 @@ class Guest:
         return str(made["id"])
 
     def stream(self, code: str, **spec: object) -> Stream:
-        connection = _Connection(self._path)
+        connection = _Connection(self.path)
         connection.request("POST", "/v1/executions", text.encode({"code": code, **spec}))
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
@@ -140,7 +140,7 @@ class Guest:
 
     def read(self, execution: str, after: int = 0, *, follow: bool = False) -> Told:
         """The events above `after`, all of them when following."""
-        connection = _Connection(self._path)
+        connection = _Connection(self.path)
         connection.request("GET", f"/v1/executions/{execution}?after={after}&follow={int(follow)}")
         answer = connection.getresponse()
         assert answer.status == 200

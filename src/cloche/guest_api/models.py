@@ -6,7 +6,8 @@ import msgspec
 
 
 class GuestHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """`shared_uid`: code runs under the guest's own user id. `landlock_abi` 0: the kernel has none."""
+    """`shared_uid`: code runs under the guest's own user id. `landlock_abi` 0: the kernel has none. `transparent_tcp`:
+    connections of programs that know no proxy reach the guest, too."""
 
     api_version: int
     guest_version: str
@@ -17,6 +18,7 @@ class GuestHealth(msgspec.Struct, frozen=True, kw_only=True):
     shared_uid: bool = False
     users: list[str] = []
     landlock_abi: int = 0
+    transparent_tcp: bool = False
 
 
 class GuestStats(msgspec.Struct, frozen=True, kw_only=True):
