@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from cloche.cli import question, terminal
@@ -41,11 +42,19 @@ def asks(policy: EgressPolicy | None) -> bool:
     return policy is not None and "ask" in (policy.default, *(rule.action for rule in policy.rules))
 
 
-def begin(sandbox: Sandbox, face: Face) -> None:
-    """Ask from now on, in the background, whatever the policy of this sandbox asks. Nothing where it asks nothing."""
-    if asks(sandbox.known.spec.egress):
-        asker = Asker(sandbox, face)
-        threading.Thread(target=asker.run, args=(time.time(),), daemon=True, name="cloche-asks").start()
+@dataclass(frozen=True)
+class Source:
+    """Whose questions, and from which moment on (UTC seconds): one before the command began, as it may ask at once."""
+
+    sandbox: Sandbox
+    since: float
+
+
+def begin(source: Source, face: Face) -> None:
+    """Ask, in the background, whatever the policy of the sandbox asks. Nothing where it asks nothing."""
+    if asks(source.sandbox.known.spec.egress):
+        asker = Asker(source.sandbox, face)
+        threading.Thread(target=asker.run, args=(source.since,), daemon=True, name="cloche-asks").start()
 
 
 class Asker:
@@ -64,6 +73,8 @@ class Asker:
 
     def settle(self, ask: Ask) -> None:
         """Ask, and tell the answer. Somebody may have answered elsewhere meanwhile."""
+        if ask.expires_at and ask.expires_at <= time.time():
+            return
         key = question.same(ask)
         box = self._sandbox.name or self._sandbox.id
         verdict: Verdict | None = "deny" if key in self._denied else self._face.ask(ask, box)

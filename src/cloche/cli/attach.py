@@ -19,7 +19,6 @@ from cloche.cli.interrupts import Ended, Watch, forwarded
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.process import Process
-from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.collect import Collector
 from cloche.sdk.values import MAX_OUTPUT_BYTES, ExecResult, Exited, Gap, Output
 
@@ -28,9 +27,9 @@ PIECE_BYTES = 64 << 10
 WAITING_PIECES = 256
 
 
-def run(process: Process, watch: Watch, sandbox: Sandbox, *, stdin: bool, terminal: bool) -> ProcessInfo:
+def run(process: Process, watch: Watch, asks: asking.Source, *, stdin: bool, terminal: bool) -> ProcessInfo:
     """Until the process ends: its output to this program's, and this program's input to it. What the network policy
-    of the sandbox asks meanwhile is asked here. The process is killed when the output cannot be written or this
+    of its sandbox asks meanwhile is asked here. The process is killed when the output cannot be written or this
     program is told to end."""
     screen, gate = own_terminal.ScreenWatch(), Gate()
     try:
@@ -42,7 +41,7 @@ def run(process: Process, watch: Watch, sandbox: Sandbox, *, stdin: bool, termin
                 stack.enter_context(forwarded(process, (signal.SIGINT,)))
             stack.callback(gate.close)
             face = asking.PanelFace(gate, screen, process) if terminal else asking.face(gate, stdin=stdin)
-            asking.begin(sandbox, face)
+            asking.begin(asks, face)
             if stdin or terminal:
                 pieces = _typed(gate) if terminal else read_stdin()
                 _in_background(lambda: _pass_input(process, pieces), "cloche-input")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cloche.cli import arguments, attach, progress, refusals, render, temporary, terminal
+from cloche.cli import arguments, asking, attach, progress, refusals, render, temporary, terminal
 from cloche.cli.failure import say
 from cloche.cli.interrupts import Watch
 from cloche.model.egress import AuditLine
@@ -67,7 +67,8 @@ def run(
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
-    status = status_of(attach.run(started, watch, sandbox, stdin=streams.stdin, terminal=streams.terminal))
+    asks = asking.Source(sandbox, began)
+    status = status_of(attach.run(started, watch, asks, stdin=streams.stdin, terminal=streams.terminal))
     if status and not streams.terminal and sys.stderr.isatty():
         _tell_refused(sandbox, began)
     return status
@@ -90,13 +91,13 @@ def status_of(info: ProcessInfo) -> int:
 
 
 def _told(sandbox: Sandbox, result: ExecResult, began: float) -> int:
-    denied = refusals.as_json(_refused(sandbox, began)) if result.exit_code else []
+    denied = refusals.as_json(_refused(sandbox, began))
     render.print_json({"sandbox": sandbox.id, **result.to_json(), "denied": denied})
     return result.exit_code
 
 
 def _refused(sandbox: Sandbox, began: float) -> list[AuditLine]:
-    # of one that is closed the times are not known, so only what a new one has tried was certainly this command's
+    # of one that is closed no times are known: only what a new one has tried was certainly this command's
     return refusals.since(sandbox, began) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
 
 

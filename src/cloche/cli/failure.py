@@ -19,6 +19,7 @@ _FLAGS = {
     "limits.cpus": "--cpus 1",
     "limits.pids": "--pids 256",
     "limits.disk_mib": "--disk 1g",
+    "egress": "a policy is words such as pypi,api.example.com (cloche policy --help)",
     "ttl_seconds": "--ttl 1h (at most a year)",
     "idle_timeout_seconds": "--idle-timeout 10m (at most a year)",
     "timeout_seconds": "--timeout 30s",
@@ -41,7 +42,7 @@ def report(error: Exception) -> int:
     if os.environ.get("CLOCHE_DEBUG") == "1":
         traceback.print_exception(error)
     if isinstance(error, ClocheError):
-        remedy = error.remedy or _FLAGS.get(str(error.details.get("field")))
+        remedy = error.remedy or _remedy(str(error.details.get("field")))
         return _tell(error.message, remedy, error.exit_status)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         say(error.message)
@@ -54,6 +55,13 @@ def report(error: Exception) -> int:
         return _tell(f"cannot write the output: {error.strerror}", None, FAILED)
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _tell(f"unexpected failure: {message}", "CLOCHE_DEBUG=1 shows where", FAILED)
+
+
+def _remedy(field: str) -> str | None:
+    """Of a field without a remedy of its own."""
+    if field.endswith(".preset"):
+        return "cloche policy presets"
+    return _FLAGS.get("egress" if field.startswith("egress") else field)
 
 
 def _tell(message: str, remedy: str | None, status: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
+import msgspec
 import pytest
 
 from cloche.cli import asking, question
@@ -12,6 +13,7 @@ from cloche.cli.gate import Gate, is_begun
 from cloche.model.egress import Ask, EgressPolicy, EgressRule, Verdict
 
 ASK = Ask(id="ask_1", sandbox_id="sb_1", host="example.org", port=443, process="pip", expires_at=130.0)
+LATER = 1e12
 
 
 def test_a_question_in_one_line() -> None:
@@ -130,9 +132,15 @@ def test_what_was_denied_is_not_asked_again() -> None:
 
 
 def test_without_an_answer_nothing_is_said() -> None:
-    box = Box(ASK)
-    asking.Asker(box, Face(None)).run(0.0)  # type: ignore[arg-type]
-    assert box.answers == []
+    box, face = Box(msgspec.structs.replace(ASK, expires_at=LATER)), Face(None)
+    asking.Asker(box, face).run(0.0)  # type: ignore[arg-type]
+    assert box.answers == [] and face.asked == ["ask_1"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
+    face = Face()
+    asking.Asker(Box(ASK), face).run(0.0)  # type: ignore[arg-type]
+    assert face.asked == []
 
 
 @pytest.mark.parametrize(("policy", "can"), [

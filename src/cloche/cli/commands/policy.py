@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +13,8 @@ import msgspec
 from cloche.cli import arguments, execution, failure, policies, policy_asks, policy_log, policyview, render
 from cloche.model.errors import InvalidError, NotFoundError
 from cloche.sdk._sync.node import Node
-from cloche.sdk.egress_values import EgressInfo, SuggestionInfo, words
+from cloche.sdk._sync.sandbox import Sandbox
+from cloche.sdk.egress_values import EgressInfo, SuggestionInfo, rule_word, words
 
 #: of a secret that is given on standard input
 MAX_SECRET_BYTES = 64 << 10
@@ -90,7 +92,7 @@ def suggest(box: str, as_yaml: bool, as_json: bool) -> int:
     elif as_yaml:
         render.write(_yaml(found))
     else:
-        _suggested(found, sandbox.name or sandbox.id)
+        _suggested(found, sandbox)
     return 0
 
 
@@ -152,19 +154,22 @@ def _as_json(info: EgressInfo) -> dict[str, object]:
     return {"words": words(info.policy), **msgspec.to_builtins(info)}
 
 
-def _suggested(found: SuggestionInfo, box: str) -> None:
-    words = ",".join(found.words)
-    if not words:
-        failure.say("cloche: nothing was refused that a policy could allow")
+def _suggested(found: SuggestionInfo, sandbox: Sandbox) -> None:
+    if not found.words:
+        failure.say("cloche: nothing was tried that a policy could allow")
         return
-    render.write(f"{render.clean(words)}\n")
-    failure.say(f"  try: cloche policy set {render.clean(box)} {_quoted(render.clean(words))}")
+    render.write(f"{render.clean(','.join(found.words))}\n")
+    failure.say(f"  try: {render.clean(_command(found.words, sandbox))}")
 
 
-def _quoted(words: str) -> str:
-    import shlex
-
-    return shlex.quote(words)
+def _command(wanted: Sequence[str], sandbox: Sandbox) -> str:
+    """What is missing is added to a policy of rules; one that is closed or wide open is replaced."""
+    box, has = sandbox.name or sandbox.id, sandbox.known.spec.egress
+    if has is not None and has.default != "allow":
+        known = {rule_word(rule) for rule in has.rules}
+        if missing := [word for word in wanted if word not in known]:
+            return f"cloche policy allow {box} {shlex.join(missing)}"
+    return f"cloche policy set {box} {shlex.quote(','.join(wanted))}"
 
 
 def _yaml(found: SuggestionInfo) -> str:
