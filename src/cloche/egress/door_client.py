@@ -248,7 +248,8 @@ class DoorClient:
             why = "ended" if line.lost.is_set() else "did not answer"
             raise UnavailableError(f"the door {why} before it was ready", remedy="look into logs/door.log")
         self._ready = hello.result()
-        keep_port(home, self._ready.ingress_port)
+        if self._ready.ingress_port:
+            keep_port(home, self._ready.ingress_port)
         self._restore(line)
         self._line = line
         self._turned(None)

@@ -27,11 +27,13 @@ from cloche.service.core import Core
 from cloche.service.forking import Forking
 from cloche.service.pool import Pool, PoolSettings
 from cloche.service.reaper import Reaper
+from cloche.service.services import Services
 from cloche.service.setup import SetupService
 from cloche.service.snapshot_copies import SnapshotCopies
 from cloche.service.snapshots import SnapshotService
 from cloche.service.templates import TemplateService
 from cloche.store.memory import MemoryStore
+from tests.unit.service.fake_door import FakeDoor
 from tests.unit.service.place import OneEngine, StillClock
 
 ID = "sb_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -67,6 +69,10 @@ class OneSandbox:
         self.snapshots = SnapshotService(core, Reaper(core))
         self.snapshot_copies = SnapshotCopies(core, self.snapshots)
         self.forking = Forking(core, Reaper(core), self.snapshots)
+        self.network = Services(home / "network", MemoryStore(), OneEngine(FakeEngine(home / "network")), StillClock(),
+                                door=FakeDoor())  # fmt: skip
+        self.egress, self.egress_log = self.network.egress, self.network.egress_log
+        self.publishing = self.network.publishing
         self.created: list[tuple[SandboxSpec, dict[str, str] | None]] = []
         self.stopped_with: float | None = None
         self.setup = SetupService(OneEngine(self.engine))
@@ -74,12 +80,15 @@ class OneSandbox:
 
     async def __aenter__(self) -> OneSandbox:
         await self.engine.create(self.box)
+        await self.network.sandboxes.create(SandboxSpec(name="box"))
         self._guest = Guest(await self.engine.open_channel(self.box))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._guest.close()
         await self.engine.remove(self.box)
+        await self.network.sandboxes.remove("box", force=True)
+        await self.network.close()
 
     def _known(self, ref: str) -> Sandbox:
         if ref not in ("box", ID):

@@ -54,7 +54,7 @@ async def test_of_a_create_with_a_template_the_given_fields_are_known(api, monke
     said = []
     create = api.services.create
 
-    async def listening(spec, *, session_env=None, said=None, heard=said):
+    async def listening(spec, *, session_env=None, said=None, session_secrets=None, heard=said):
         heard.append(said)
         return await create(spec, session_env=session_env)
 
