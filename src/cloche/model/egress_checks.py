@@ -37,6 +37,7 @@ SANDBOX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABEL = re.compile(r"[^\s.,:;!?@/\\|+*%#\"'`(){}\[\]<>=&$^~-][^\s.,:;!?@/\\|+*%#\"'`(){}\[\]<>=&$^~]{0,62}")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
+_ZONE, _MAPPED = "it has a zone", "write it as the IPv4 range that it is"
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
@@ -100,17 +101,17 @@ def check_host_pattern(pattern: str, field: str) -> None:
     name = pattern.removeprefix("**.") if pattern.startswith("**.") else pattern.removeprefix("*.")
     name = name.removesuffix(".")
     labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _wrong(field, f"{pattern!r} is no host: give example.com, *.example.com, **.example.com or *")
+    if len(name) > 253 or not name.isprintable() or not all(_LABEL.fullmatch(label) for label in labels):
+        raise _wrong(field, f"{_shown(pattern)} is no host: give example.com, *.example.com, **.example.com or *")
     if _NUMBER.fullmatch(labels[-1]):
-        raise _wrong(field, f"{pattern!r} is an address: it belongs into cidrs")
+        raise _wrong(field, f"{_shown(pattern)} is an address: it belongs into cidrs")
 
 
 def port_bounds(text: str) -> tuple[int, int]:
     """First and last port of "443" or "8000-8100". Raises ValueError."""
     match = _PORTS.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is neither a port nor a range of ports")
+        raise ValueError(f"{_shown(text)} is neither a port nor a range of ports")
     first, last = int(match[1]), int(match[2] or match[1])
     if not 1 <= first <= last <= 65535:
         raise ValueError(f"ports are 1 to 65535, the smaller one first, and not {text!r}")
@@ -122,16 +123,16 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     found = ipaddress.ip_network(text)
     if isinstance(found, ipaddress.IPv6Network):
         if found.network_address.scope_id is not None:
-            raise ValueError(f"{text!r} has a zone")
+            raise ValueError(_ZONE)
         if found.network_address.ipv4_mapped is not None and found.prefixlen >= 96:
-            raise ValueError(f"{text!r}: write it as the IPv4 range that it is")
+            raise ValueError(_MAPPED)
     return found
 
 
 def _check_preset(rule: EgressRule, field: str) -> None:
     assert rule.preset is not None
     if not PRESET.fullmatch(rule.preset):
-        raise _wrong(f"{field}.preset", f"{rule.preset!r} is no name of a preset")
+        raise _wrong(f"{field}.preset", f"{_shown(rule.preset)} is no name of a preset")
     if msgspec.structs.replace(rule, preset=None, note="") != EgressRule():
         raise _wrong(f"{field}.preset", "a rule that names a preset has nothing else but a note")
 
@@ -140,7 +141,9 @@ def _check_range(text: str, field: str) -> None:
     try:
         network(text)
     except ValueError as error:
-        raise _wrong(field, f"{text!r} is neither an address nor a range such as 10.0.0.0/8: {error}") from error
+        raise _wrong(
+            field, f"{_shown(text)} is neither an address nor a range such as 10.0.0.0/8{_why(error)}"
+        ) from error
 
 
 def _check_ports(text: str, field: str) -> None:
@@ -153,7 +156,7 @@ def _check_ports(text: str, field: str) -> None:
 def _check_requests(rule: EgressRule, field: str) -> None:
     for method in rule.methods:
         if not _METHOD.fullmatch(method):
-            raise _wrong(f"{field}.methods", f"{method!r} is no method: GET, POST …")
+            raise _wrong(f"{field}.methods", f"{_shown(method)} is no method: GET, POST …")
     for path in rule.paths:
         _check_path(path, f"{field}.paths")
     if (rule.methods or rule.paths or rule.tls == "inspect") and rule.protocols and set(rule.protocols) == {"tcp"}:
@@ -162,9 +165,11 @@ def _check_requests(rule: EgressRule, field: str) -> None:
 
 def _check_path(path: str, field: str) -> None:
     if not path.startswith("/") or len(path) > MAX_PATH or not path.isprintable() or "?" in path or "#" in path:
-        raise _wrong(field, f"{path!r}: a path begins with /, has no ? and no #, and at most {MAX_PATH} characters")
+        raise _wrong(
+            field, f"{_shown(path)}: a path begins with /, has no ? and no #, and at most {MAX_PATH} characters"
+        )
     if any("**" in segment and segment != "**" for segment in path.split("/")):
-        raise _wrong(field, f"{path!r}: ** stands alone between two /")
+        raise _wrong(field, f"{_shown(path)}: ** stands alone between two /")
 
 
 def _check_budget(budget: EgressBudget) -> None:
@@ -177,7 +182,7 @@ def _check_budget(budget: EgressBudget) -> None:
 def _check_accept(accept: AcceptRule, field: str) -> None:
     for name in accept.sandboxes:
         if name != "*" and not SANDBOX.fullmatch(name):
-            raise _wrong(f"{field}.sandboxes", f"{name!r} is no name of a sandbox")
+            raise _wrong(f"{field}.sandboxes", f"{_shown(name)} is no name of a sandbox")
     for ports in accept.ports:
         _check_ports(ports, f"{field}.ports")
     if len(accept.sandboxes) > MAX_PATTERNS or len(accept.ports) > MAX_PATTERNS:
@@ -187,7 +192,18 @@ def _check_accept(accept: AcceptRule, field: str) -> None:
 def _one_of(value: str, words: object, field: str) -> None:
     allowed: Iterable[str] = get_args(words)
     if value not in allowed:
-        raise _wrong(field, f"{value!r} is none of {', '.join(allowed)}")
+        raise _wrong(field, f"{_shown(value)} is none of {', '.join(allowed)}")
+
+
+def _why(error: ValueError) -> str:
+    """What `network` says itself; ipaddress only repeats the text."""
+    if "host bits" in str(error):
+        return ": bits behind the prefix are set"
+    return f": {error}" if str(error) in (_ZONE, _MAPPED) else ""
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:99] + "…")
 
 
 def _wrong(field: str, message: str) -> InvalidError:

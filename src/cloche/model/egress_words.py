@@ -124,8 +124,8 @@ def _parse_word(text: str) -> EgressRule:
         action, text = _SIGNS[text[0]], text[1:].strip()
     if not text or text in _DEFAULTS or text == "none":
         raise _wrong(text, "a host, a range of addresses or a preset is missing")
-    if PRESET.fullmatch(text):
-        return _preset(text, action)
+    if PRESET.fullmatch(text.lower()):
+        return _preset(text.lower(), action)
     methods: list[str] = []
     if match := _METHODS.match(text):
         methods, text = match[1].split("+"), text[match.end() :]
