@@ -65,8 +65,10 @@ def _listening(stack: contextlib.ExitStack, mark: str) -> dict[str, Any]:
     by_path = stack.enter_context(socket.socket(socket.AF_UNIX))
     by_path.bind(f"{directory}/socket")
     by_path.listen()
-    asyncio.get_running_loop().add_reader(udp, _echo, udp)
-    stack.callback(asyncio.get_running_loop().remove_reader, udp)
+    loop = asyncio.get_running_loop()
+    for server, answer in ((udp, _echo), (tcp, _greet)):
+        loop.add_reader(server, answer, server)
+        stack.callback(loop.remove_reader, server)
     return {"tcp_port": tcp.getsockname()[1], "udp_port": udp.getsockname()[1], "abstract": mark,
             "socket_path": f"{directory}/socket", "addresses": _addresses()}  # fmt: skip
 
@@ -74,6 +76,11 @@ def _listening(stack: contextlib.ExitStack, mark: str) -> dict[str, Any]:
 def _echo(udp: socket.socket) -> None:
     data, sender = udp.recvfrom(64)
     udp.sendto(data, sender)
+
+
+def _greet(tcp: socket.socket) -> None:
+    with tcp.accept()[0] as connection:
+        connection.send(b"host")
 
 
 def _addresses() -> list[str]:

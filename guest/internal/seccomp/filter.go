@@ -36,6 +36,7 @@ const (
 	afInet6        = 10
 	afNetlink      = 16
 	netlinkRoute   = 0
+	socketKinds    = 0xf // beside them are flags
 
 	rlimitCore       = 4
 	prioProcess      = 0
@@ -46,6 +47,9 @@ const (
 var forbiddenIoctls = []uint32{0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */, 0x541d /* TIOCCONS */, 0x5423 /* TIOCSETD */}
 
 var personalities = []uint32{0 /* PER_LINUX */, 8 /* PER_LINUX32 */, 0x20000 /* UNAME26 */, 0xffffffff /* read */}
+
+var internetProtocols = []uint32{0 /* of the kind */, syscall.IPPROTO_ICMP, syscall.IPPROTO_TCP, syscall.IPPROTO_UDP,
+	syscall.IPPROTO_ICMPV6, 262 /* IPPROTO_MPTCP, which is TCP */}
 
 // Instruction is struct sock_filter.
 type Instruction struct {
@@ -137,12 +141,24 @@ func prlimitBody() []Instruction {
 }
 
 func socketBody() []Instruction {
-	return []Instruction{
+	others := []Instruction{
 		load(argLow(0)),
-		jump(jeq, afUnix, 6, 0), jump(jeq, afInet, 5, 0), jump(jeq, afInet6, 4, 0), jump(jeq, afNetlink, 0, 2),
+		jump(jeq, afInet, 7, 0), jump(jeq, afInet6, 6, 0), jump(jeq, afUnix, 4, 0), jump(jeq, afNetlink, 0, 2),
 		load(argLow(2)), jump(jeq, netlinkRoute, 1, 0),
 		answer(errno(syscall.EAFNOSUPPORT)), answer(retAllow),
 	}
+	return append(others, internetBody()...)
+}
+
+// internetBody: a kind and a protocol that programs use. For any other the kernel of the host would load a module, for
+// whoever asks, and nobody could be reached by it.
+func internetBody() []Instruction {
+	kinds := []Instruction{
+		load(argLow(1)), {andK, 0, 0, socketKinds},
+		jump(jeq, syscall.SOCK_RAW, 0, 1), answer(errno(syscall.EPERM)),
+		jump(jeq, syscall.SOCK_STREAM, 2, 0), jump(jeq, syscall.SOCK_DGRAM, 1, 0), answer(errno(syscall.ESOCKTNOSUPPORT)),
+	}
+	return append(kinds, oneOf(2, internetProtocols, syscall.EPROTONOSUPPORT)...)
 }
 
 func oneOf(arg uint32, values []uint32, refusal syscall.Errno) []Instruction {

@@ -92,7 +92,7 @@ func TestForeignArchitecturesAreRefused(t *testing.T) {
 
 func TestArguments(t *testing.T) {
 	perm, allow := errno(syscall.EPERM), uint32(retAllow)
-	family := errno(syscall.EAFNOSUPPORT)
+	family, protocol, kind := errno(syscall.EAFNOSUPPORT), errno(syscall.EPROTONOSUPPORT), errno(syscall.ESOCKTNOSUPPORT)
 	cases := []struct {
 		name   string
 		shared bool
@@ -111,6 +111,22 @@ func TestArguments(t *testing.T) {
 		{"personality", false, []uint64{0x0400000}, perm},
 		{"socket", false, []uint64{1, 1, 0}, allow},
 		{"socket", false, []uint64{10, 1, 0}, allow},
+		{"socket", false, []uint64{2, 1, 0}, allow},
+		{"socket", false, []uint64{2, syscall.SOCK_STREAM | syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK, 6}, allow},
+		{"socket", false, []uint64{10, 2, 17}, allow},
+		{"socket", false, []uint64{2, 2, 1}, allow},
+		{"socket", false, []uint64{10, 2, 58}, allow},
+		{"socket", false, []uint64{2, 1, 262}, allow},
+		{"socket", false, []uint64{2, 1, 132}, protocol},
+		{"socket", false, []uint64{10, 1, 132}, protocol},
+		{"socket", false, []uint64{2, 2, 136}, protocol},
+		{"socket", false, []uint64{2, 2, 115}, protocol},
+		{"socket", false, []uint64{2, 1, 256}, protocol},
+		{"socket", false, []uint64{2, 5, 0}, kind},
+		{"socket", false, []uint64{2, 6, 0}, kind},
+		{"socket", false, []uint64{2, 10, 0}, kind},
+		{"socket", false, []uint64{2, 3, 1}, perm},
+		{"socket", false, []uint64{10, 3 | syscall.SOCK_CLOEXEC, 58}, perm},
 		{"socket", false, []uint64{16, 3, 0}, allow},
 		{"socket", false, []uint64{16, 3, 9}, family},
 		{"socket", false, []uint64{17, 3, 0}, family},

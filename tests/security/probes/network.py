@@ -9,14 +9,14 @@ from probing import Absent, Refused, fact, leaked, many, probe
 
 TIMEOUT = 2.0
 ADDRESSES = {
-    "public": ("1.1.1.1", 53),
+    "public": ("1.1.1.1", 443),
     "public_web": ("93.184.215.14", 80),
     "private_10": ("10.0.0.1", 80),
     "private_172": ("172.17.0.1", 80),
     "private_192": ("192.168.0.1", 80),
     "metadata": ("169.254.169.254", 80),
     "multicast": ("224.0.0.1", 5353),
-    "public_6": ("2606:4700:4700::1111", 53),
+    "public_6": ("2606:4700:4700::1111", 443),
     "local_6": ("fe80::1", 80),
 }
 FAMILIES = {
@@ -62,18 +62,24 @@ def _family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-@many("tcp", ADDRESSES)
-def tcp(target):
-    with socket.socket(_family(target[0]), socket.SOCK_STREAM) as sock:
+def _answer(kind, target):
+    """Whoever connects to anything is connected to the sandbox's own guest: an answer is what would be a way out."""
+    with socket.socket(_family(target[0]), kind) as sock:
         sock.settimeout(TIMEOUT)
         sock.connect(target)
+        sock.send(b"GET / HTTP/1.0\r\n\r\n")
+        if not sock.recv(1):
+            raise Refused("the connection was closed without a word")
+
+
+@many("tcp", ADDRESSES)
+def tcp(target):
+    _answer(socket.SOCK_STREAM, target)
 
 
 @many("udp", ADDRESSES)
 def udp(target):
-    with socket.socket(_family(target[0]), socket.SOCK_DGRAM) as sock:
-        sock.settimeout(TIMEOUT)
-        sock.sendto(b"x", target)
+    _answer(socket.SOCK_DGRAM, target)
 
 
 @many("host_tcp", {name: name for name in ("127.0.0.1", "::1", "0.0.0.0", "localhost")})
@@ -86,8 +92,8 @@ def host_tcp_by_own_addresses():
     last = Absent("the host has no address")
     for address in fact("addresses"):
         try:
-            socket.create_connection((address, fact("tcp_port")), TIMEOUT).close()
-        except OSError as error:
+            _answer(socket.SOCK_STREAM, (address, fact("tcp_port")))
+        except (OSError, Refused) as error:
             last = error
         else:
             return address
