@@ -41,7 +41,13 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What of the node's environment the door may see."""
-    return {name: value for name, value in environ.items() if name in _KEPT or name.upper() in _PROXIES}
+    kept = {name: value for name, value in environ.items() if name in _KEPT or name.upper() in _PROXIES}
+    # it begins in another directory, and has to find this very package
+    paths = [os.path.abspath(part) for part in kept.pop("PYTHONPATH", "").split(os.pathsep) if part]
+    here = str(Path(__file__).resolve().parents[2])
+    if os.path.basename(here) not in ("site-packages", "dist-packages"):
+        paths = [here, *(path for path in paths if path != here)]
+    return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
 
 
 def command(descriptor: int) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from cloche.egress import messages
+from cloche.egress import messages, presets
 from cloche.egress.messages import GivenSecret, SetPolicy
 from cloche.egress.policy import compile_policy
-from cloche.model.egress import EgressPolicy
+from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.errors import InvalidError
 from cloche.model.sandbox import SandboxSpec
 from cloche.service.secret_values import SecretValues
@@ -35,6 +35,17 @@ def taken(values: SecretValues, spec: SandboxSpec, given: Mapping[str, str], *, 
     if not spec.secrets and not given:
         return spec
     return msgspec.structs.replace(spec, secrets=values.take(spec.secrets, given, complete=complete))
+
+
+def inspects(spec: SandboxSpec) -> bool:
+    """Whether the door may look inside some TLS, for which the sandbox has to trust its authority."""
+    rules = spec.egress.rules if spec.egress is not None else []
+    within = [inner for rule in rules if rule.preset for inner in presets.load(rule.preset).rules]
+    return bool(spec.secrets) or any(_looks_inside(rule) for rule in (*rules, *within))
+
+
+def _looks_inside(rule: EgressRule) -> bool:
+    return rule.tls == "inspect" or bool(rule.methods or rule.paths)
 
 
 def require_usable(spec: SandboxSpec) -> None:

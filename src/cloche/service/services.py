@@ -8,6 +8,7 @@ from cloche.service.access import Access
 from cloche.service.clock import Clock, SystemClock
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
+from cloche.service.dialing import Dialing
 from cloche.service.egress import EgressService
 from cloche.service.egress_events import EgressEvents
 from cloche.service.egress_log import EgressLog
@@ -59,6 +60,7 @@ class Services:
         self.processes = ProcessService(access)
         self.contexts = ContextService(access)
         self.files = FileService(access)
+        self.dialing = Dialing(access)
         self.setup = SetupService(engines)
 
     async def recover(self) -> list[str]:

@@ -205,7 +205,12 @@ async def test_its_end_is_waited_for(door):
 def test_it_sees_little_of_the_environment():
     given = {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "x", "SSL_CERT_FILE": "/ca", "PATH": "/bin",
              "AWS_SECRET_ACCESS_KEY": "hush", "CLOCHE_HOME": "/home", "GITHUB_TOKEN": "hush"}  # fmt: skip
-    assert set(environment(given)) == {"HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "PATH"}
+    assert set(environment(given)) - {"PYTHONPATH"} == {"HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "PATH"}
+
+
+def test_it_finds_the_package_from_another_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "lib") in environment({"PYTHONPATH": "lib"})["PYTHONPATH"].split(os.pathsep)
 
 
 def test_the_port_of_the_last_door_is_remembered_while_it_is_free(tmp_path):

@@ -53,8 +53,14 @@ class TestCreate:
         attached = place.door.attached[made.id]
         assert (attached.policy, attached.name, attached.project_id) == (POLICY, "box", "default")
         assert guest(place, made).egress.mode == "open"
-        assert guest(place, made).egress.authority_pem == "PEM of the fake door"
+        assert guest(place, made).egress.authority_pem is None
         assert guest(place, made).egress.proxy_env
+
+    @pytest.mark.parametrize("rule", [{"tls": "inspect"}, {"methods": ["GET"]}, {"paths": ["/v1/**"]}])
+    async def test_the_authority_is_trusted_where_the_door_may_look_inside(self, place, rule):
+        policy = EgressPolicy(rules=[ALLOWS, EgressRule(hosts=["b.example"], **rule)])
+        made = await place.create("box", egress=policy)
+        assert guest(place, made).egress.authority_pem == "PEM of the fake door"
 
     async def test_without_a_door_nothing_is_left(self, place):
         place.door.broken = True
@@ -83,6 +89,7 @@ class TestSecrets:
         assert given.value == VALUE
         assert given.placeholder.startswith("cloche-secret-")
         assert guest(place, made).egress.placeholders == {"TOKEN": given.placeholder}
+        assert guest(place, made).egress.authority_pem == "PEM of the fake door"
         assert made.spec.secrets[0].placeholder == given.placeholder
 
     async def test_its_hosts_are_what_a_sandbox_without_a_policy_may_reach(self, place):
