@@ -30,7 +30,8 @@ const (
 type owners struct {
 	mu   sync.Mutex
 	fd   int
-	last []int // processes that were found before, the newest last: they are looked at first
+	most time.Duration // for one search
+	last []int         // processes that were found before, the newest last: they are looked at first
 }
 
 func newOwners(fd int) *owners {
@@ -41,7 +42,7 @@ func newOwners(fd int) *owners {
 		limit := syscall.NsecToTimeval(int64(100 * time.Millisecond))
 		_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &limit)
 	}
-	return &owners{fd: fd}
+	return &owners{fd: fd, most: lookAtMost}
 }
 
 // of is the owner of the connection from one end to the other as the code sees them; 0 and "" when it takes long, or
@@ -108,7 +109,7 @@ func diagRequest(from, to netip.AddrPort) []byte {
 // holder is the process that has the socket open.
 func (o *owners) holder(inode uint32) int {
 	link := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
-	until := time.Now().Add(lookAtMost)
+	until := time.Now().Add(o.most)
 	for i := len(o.last) - 1; i >= 0; i-- {
 		if holds(o.last[i], link, until) {
 			return o.last[i]

@@ -14,6 +14,7 @@ func newOwnersOr(t testing.TB) *owners {
 	if o.fd < 0 {
 		t.Skip("no NETLINK_SOCK_DIAG here")
 	}
+	o.most = patience
 	return o
 }
 
