@@ -19,9 +19,7 @@ class DnsServer:
     last stays. A name that is not there does not exist; `silent` names get no answer at all."""
 
     def __init__(self) -> None:
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._tcp = socket.create_server(self._udp.getsockname())
+        self._udp, self._tcp = _same_port()
         self.address = "{}:{}".format(*self._udp.getsockname())
         self.zone: dict[str, dict[str, list[list[str]]]] = {}
         self.silent: set[str] = set()
@@ -92,6 +90,19 @@ class DnsServer:
             if records:
                 answer.answer.append(dns.rrset.from_text(question.name, 1, "IN", kind, *records))
         return answer.to_wire()
+
+
+def _same_port() -> tuple[socket.socket, socket.socket]:
+    while True:
+        tcp = socket.create_server(("127.0.0.1", 0))
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
 
 
 @contextlib.contextmanager

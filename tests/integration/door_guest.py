@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cloche.egress import messages
-from cloche.egress.messages import Attach, Counted, Happened, Ready, Reply, Setup, Stream
+from cloche.egress.messages import Attach, Counted, Detach, Happened, Ready, Reply, Setup, Stream
 from cloche.model.egress import EgressPolicy
 
 WAIT = 20.0
@@ -187,6 +187,7 @@ class DoorProcess:
         self.streams: queue.Queue[Stream] = queue.Queue()
         self._replies: queue.Queue[Reply | Ready] = queue.Queue()
         self._next = 0
+        self._attached: list[str] = []
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
@@ -224,6 +225,12 @@ class DoorProcess:
     ) -> None:
         fields = {"name": "box", "socket": guest.path if guest is not None else None} | fields
         self.ask(Attach, sandbox_id=sandbox_id, policy=policy, **fields)
+        self._attached.append(sandbox_id)
+
+    def detach_all(self) -> None:
+        """So that everything that was open is over, and written down."""
+        while self._attached:
+            self.ask(Detach, sandbox_id=self._attached.pop())
 
     def event(self, kind: str) -> dict[str, Any]:
         """The next of this kind; others before it are passed over."""

@@ -32,14 +32,15 @@ Handler = Callable[[FromNode, list[int]], None]
 
 
 class Control:
-    def __init__(self, sock: socket.socket, handler: Handler) -> None:
+    def __init__(self, sock: socket.socket, handler: Handler, last_words: Callable[[], None]) -> None:
+        """`last_words` runs once the node has gone, in any thread; nothing else does then."""
         sock.setblocking(False)
         self._socket = sock
         self._handler = handler
         self._waiting: deque[bytes] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._receive)
-        threading.Thread(target=leave_with, args=(sock.fileno(),), name="node", daemon=True).start()
+        threading.Thread(target=_leave_with, args=(sock.fileno(), last_words), name="node", daemon=True).start()
 
     def send(self, message: FromDoor) -> None:
         """Never waits. What is too large is logged and dropped."""
@@ -62,7 +63,9 @@ class Control:
                 self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
             except OSError:
-                leave()
+                # the node has gone, which the thread has seen
+                self._waiting.clear()
+                return
             self._waiting.popleft()
         self._loop.remove_writer(self._socket.fileno())
 
@@ -73,9 +76,10 @@ class Control:
             except BlockingIOError:
                 return
             except OSError:
-                leave()
+                data, descriptors = b"", []
             if not data:
-                leave()
+                self._loop.remove_reader(self._socket.fileno())
+                return
             self._handle(data, descriptors)
 
     def _handle(self, data: bytes, descriptors: list[int]) -> None:
@@ -88,13 +92,16 @@ class Control:
                 os.close(descriptor)
 
 
-def leave_with(descriptor: int) -> NoReturn:
-    """Return never: leave when the other end of this socket is closed."""
+def _leave_with(descriptor: int, last_words: Callable[[], None]) -> NoReturn:
+    """Leave when the other end of this socket is closed."""
     poll = select.poll()
     poll.register(descriptor, 0)
     while not poll.poll():
         pass
-    leave()
+    try:
+        last_words()
+    finally:
+        leave()
 
 
 def leave(status: int = 0) -> NoReturn:

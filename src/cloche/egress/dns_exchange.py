@@ -1,16 +1,18 @@
-"""One question to a DNS server: over UDP, and over TCP when the answer did not fit."""
+"""One question to a DNS server: over UDP, and over TCP when the answer did not fit.
+
+What reads messages is imported when it is needed: a door that asks the machine's resolver is smaller without it."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import socket
-
-from cloche.egress import dnswire
+from collections.abc import Callable
 
 #: of one try
 _TRY_SECONDS = 3.0
 _TRIES = 2
+_MAX_MESSAGE_BYTES = 65535
 
 #: address and port of a server
 Server = tuple[str, int]
@@ -22,20 +24,22 @@ class DnsError(Exception):
 
 async def exchange(servers: list[Server], name: str, kind: str) -> tuple[bytes, int]:
     """The answer and the id that the question had. Raises DnsError, and dnswire.BadMessageError for an odd name."""
+    from cloche.egress import dnswire
+
     asked_id = secrets.randbelow(1 << 16)
     question = dnswire.ask(name, kind, asked_id)
     for server in servers * _TRIES:
         try:
             async with asyncio.timeout(_TRY_SECONDS):
-                return await _ask(server, question), asked_id
+                return await _ask(server, question, dnswire.is_truncated), asked_id
         except (OSError, TimeoutError):
             continue
     raise DnsError("no DNS server answers")
 
 
-async def _ask(server: Server, question: bytes) -> bytes:
+async def _ask(server: Server, question: bytes, is_truncated: Callable[[bytes], bool]) -> bytes:
     answer = await _over_udp(server, question)
-    return await _over_tcp(server, question) if dnswire.is_truncated(answer) else answer
+    return await _over_tcp(server, question) if is_truncated(answer) else answer
 
 
 async def _over_udp(server: Server, question: bytes) -> bytes:
@@ -46,7 +50,7 @@ async def _over_udp(server: Server, question: bytes) -> bytes:
         await loop.sock_connect(sock, server)
         await loop.sock_sendall(sock, question)
         while True:
-            answer = await loop.sock_recv(sock, dnswire.MAX_MESSAGE_BYTES)
+            answer = await loop.sock_recv(sock, _MAX_MESSAGE_BYTES)
             if answer[:2] == question[:2]:
                 return answer
 

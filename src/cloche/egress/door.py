@@ -48,6 +48,7 @@ from cloche.model.errors import ClocheError, InvalidError, NotFoundError, Unavai
 #: lines of the door's own log a minute: what a guest does must not fill the disk
 MAX_LOG_LINES = 60
 STREAM_SECONDS = 10.0
+LAST_WORDS_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Door:
     """Answers the node. What takes time runs in a task, the rest at once and in order."""
 
     def __init__(self, control_socket: socket.socket) -> None:
-        self._control = Control(control_socket, self._received)
+        self._control = Control(control_socket, self._received, self._last_words)
+        self._audit: AuditWriter | None = None
         self._guests = Guests()
         self._world: World | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,17 +87,23 @@ class Door:
         from cloche.egress.authority import Authority
 
         authority = Authority.open(Path(setup.home))
+        self._audit = AuditWriter(str(Path(setup.home) / "audit"))
         self._world = World(
             resolver=Resolver(setup.resolver),
             proxies=UpstreamProxies(),
             own=OwnAddresses(),
-            audit=AuditWriter(str(Path(setup.home) / "audit")),
+            audit=self._audit,
             pace=EventPace(),
             inspector=_inspector(authority, setup.upstream_authorities),
             tell=self._control.send,
             neighbours=self._guests.neighbour,
         )
         self._control.send(Ready(pid=os.getpid(), ingress_port=setup.ingress_port, authority_pem=authority.pem))
+
+    def _last_words(self) -> None:
+        """What is decided already is written down, if the disk is quick."""
+        if self._audit is not None:
+            self._audit.close(LAST_WORDS_SECONDS)
 
     def _asked(self, message: Attach | SetPolicy | Detach | Answer | Publish | Unpublish) -> None:
         try:

@@ -62,64 +62,31 @@ class SameAgain:
 
 
 class Lines:
-    """The audit lines of one sandbox. What was allowed has a line for each; of what was not, the same within
-    SAME_SECONDS is one line, and a second one that says how often it came again."""
+    """The audit lines of one sandbox, at most so many in a second, so that nobody fills the log and turns it over. Of
+    those above, the last of some seconds is written, and says how many it stands for."""
 
     def __init__(self, sink: AuditSink) -> None:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
-        self._same: OrderedDict[Hashable, _Again] = OrderedDict()
         self._pace = TokenBucket(LINES_PER_SECOND, LINES_AT_ONCE, self._loop.time())
+        self._last: AuditLine | None = None
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def write(self, line: AuditLine) -> None:
-        if line.verdict in ("allowed", "revoked") and self._admits():
+        if self._pace.available(self._loop.time()) >= 1:
+            self._pace.take(1)
             self._sink.write(line)
             return
-        key = (line.via, line.verdict, line.host, line.port, line.rule, line.reason, line.method, line.path)
-        again = self._same.get(key)
-        if again is not None:
-            again.last, again.count = line, again.count + 1
-        elif self._admits():
-            self._sink.write(line)
-            self._begin(key)
-        else:
-            self._crowded(line)
+        self._last, self._count = line, self._count + 1
+        if self._timer is None:
+            self._timer = self._loop.call_later(SAME_SECONDS, self.close)
 
     def close(self) -> None:
-        for key in list(self._same):
-            self._end(key)
-
-    def _admits(self) -> bool:
-        if self._pace.available(self._loop.time()) < 1:
-            return False
-        self._pace.take(1)
-        return True
-
-    def _crowded(self, line: AuditLine) -> None:
-        """Too many different ones: they share one."""
-        key = ("crowded", line.verdict)
-        again = self._same.get(key) or self._begin(key)
-        again.last, again.count = line, again.count + 1
-
-    def _begin(self, key: Hashable) -> _Again:
-        again = self._same[key] = _Again(self._loop.call_later(SAME_SECONDS, self._end, key))
-        if len(self._same) > MAX_KNOWN:
-            self._end(next(iter(self._same)))
-        return again
-
-    def _end(self, key: Hashable) -> None:
-        again = self._same.pop(key, None)
-        if again is None:
-            return
-        again.timer.cancel()
-        if again.last is not None:
-            self._sink.write(msgspec.structs.replace(again.last, repeated=again.count - 1))
-
-
-class _Again:
-    __slots__ = ("count", "last", "timer")
-
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
-        self.timer = timer
-        self.last: AuditLine | None = None
-        self.count = 0
+        """Write what is still to be said."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._last is not None:
+            self._sink.write(msgspec.structs.replace(self._last, repeated=self._count - 1))
+        self._last, self._count = None, 0

@@ -21,6 +21,7 @@ from cloche.egress.relay import Relay
 from cloche.egress.sniff import BadHelloError, Seen, first_bytes, hello_refusal
 from cloche.egress.sockets import SocketStream
 from cloche.egress.way_out import WayOut
+from cloche.model.egress import AuditLine
 
 #: for the first bytes, and for a whole hello
 FIRST_BYTES_SECONDS = 10.0
@@ -40,6 +41,7 @@ class Outlet:
         self._carries_requests = False
         self._revoked = False
         self._relays = False
+        self._is_written = False
         self._seen: Seen | None = None
 
     async def run(self) -> None:
@@ -82,23 +84,27 @@ class Outlet:
         except OSError as error:
             # one side has reset what was open: nobody is left to be answered
             self._stream.close_now()
-            self._attached.write(self._connection.line("allowed", reason(error)))
+            self._write(self._connection.line("allowed", reason(error)))
 
     def _ended(self) -> None:
         """By a change of policy, or with the sandbox."""
         if self._revoked:
-            line = self._connection.line("revoked", "a change of the policy ended it")
             decided = self._attached.decide(self._connection.attempt)
             if isinstance(decided, Decided):
                 self._connection.decision = decided
-                line = self._connection.line("revoked", decided.reason or "a change of the policy ended it")
-            self._attached.write(line)
+            self._write(self._connection.line("revoked", "a change of the policy ended it"))
         elif not self._carries_requests and self._connection.decision is not None:
-            self._attached.write(self._connection.line("allowed", "the sandbox has gone"))
+            self._write(self._connection.line("allowed", "the sandbox has gone"))
+
+    def _write(self, line: AuditLine) -> None:
+        """One line for each connection; it may be cut off while its refusal is still being said."""
+        if not self._is_written:
+            self._is_written = True
+            self._attached.write(line)
 
     async def _refuse(self, refused: Refused) -> None:
         attempt = self._connection.attempt
-        self._attached.write(self._connection.line(refused.verdict, refused.reason, refused.rule))
+        self._write(self._connection.line(refused.verdict, refused.reason, refused.rule))
         if self._relays:
             self._stream.close_now()
         else:
@@ -119,6 +125,9 @@ class Outlet:
     async def _connect(self) -> None:
         attempt = self._connection.attempt
         addresses, settled = await self._judgement.addresses(attempt)
+        if attempt.protocol is not None:
+            # nothing more will be known of it
+            self._check(await self._judgement.settle(settled))
         upstream, reached = await self._way_out.connect(settled, addresses)
         self._connection.attempt = reached
         try:
@@ -170,19 +179,18 @@ class Outlet:
             self._seen = seen
 
     async def _relay(self, upstream: SocketStream, known: Decided | Undecided) -> None:
-        self._check_known(known)
-        self._check_hello(known)
+        self._check(known)
         self._relays = True
         relay = Relay(self._stream.socket, upstream.socket, self._connection)
         await relay.run(self._stream.take_peeked(), upstream.take_peeked())
-        self._attached.write(self._connection.line("allowed"))
+        self._write(self._connection.line("allowed"))
 
     async def _relay_greeting(self, upstream: SocketStream, speaks: asyncio.Task[bool]) -> None:
         """The other side has spoken first; what the code says is looked at all the same, whenever it comes."""
         self._relays = True
         relay = Relay(self._stream.socket, upstream.socket, self._connection)
         await relay.run_looking(self._late_words(speaks), upstream.take_peeked())
-        self._attached.write(self._connection.line("allowed"))
+        self._write(self._connection.line("allowed"))
 
     async def _late_words(self, speaks: asyncio.Task[bool]) -> bytes:
         if await speaks and self._stream.peeked[:1] == b"\x16":
@@ -190,22 +198,18 @@ class Outlet:
             known = await self._judgement.settle(self._connection.attempt)
             if self._is_for_requests(known):
                 raise Refused("denied", "TLS that begins late cannot be inspected", self._connection.decision)
-            self._check_known(known)
-            self._check_hello(known)
+            self._check(known)
         return self._stream.take_peeked()
 
-    def _check_known(self, known: Decided | Undecided) -> None:
-        """Everything that there is has been looked at."""
-        if isinstance(known, Undecided) and (self._connection.attempt.protocol is not None or known.needs):
-            raise Refused("denied", _missing(known, self._connection.attempt), self._connection.decision)
-
-    def _check_hello(self, known: Decided | Undecided) -> None:
+    def _check(self, known: Decided | Undecided) -> None:
+        """Everything that there is has been looked at. Raises Refused."""
         attempt = self._connection.attempt
+        if isinstance(known, Undecided):
+            raise Refused("denied", _missing(known, attempt), self._connection.decision)
         hello = self._seen.hello if self._seen is not None else None
         if hello is None:
             return
-        may_hide = isinstance(known, Decided) and known.encrypted_hello
-        why = hello_refusal(hello, attempt.host, is_address=attempt.is_address, encrypted_hello=may_hide)
+        why = hello_refusal(hello, attempt.host, is_address=attempt.is_address, encrypted_hello=known.encrypted_hello)
         if why is None and attempt.is_address and hello.sni is not None:
             why = self._named_refusal(hello.sni)
         if why is not None:

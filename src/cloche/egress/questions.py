@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from cloche.egress import dnswire, guest_words, names
+from cloche.egress import guest_words, names
 from cloche.egress.attached import Attached
 from cloche.egress.guest_words import FromGuest, Named, Query, Resolve
 from cloche.egress.hooks import DialError
@@ -81,7 +81,7 @@ class Questions:
                 await self._say(guest_words.Resolved(id=word.id, verdict=await self._resolve(word.name)))
             else:
                 await self._say(guest_words.Answer(id=word.id, message=await self._query(word.message)))
-        except (ConnectionError, dnswire.BadMessageError) as error:
+        except (ConnectionError, ValueError) as error:
             log.debug("a question is not answered: %s", error)
 
     async def _resolve(self, text: str) -> Literal["yes", "no", "fail"]:
@@ -113,7 +113,9 @@ class Questions:
             return False
 
     async def _query(self, message: bytes) -> bytes:
-        """Raises BadMessageError for what is no query: nobody waits for an answer to that."""
+        """Raises ValueError for what is no query: nobody waits for an answer to that."""
+        from cloche.egress import dnswire
+
         query = dnswire.parse_query(message)
         try:
             name = names.normalise(query.name)

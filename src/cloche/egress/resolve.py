@@ -12,10 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cloche.egress import dns_exchange, dnswire
+from cloche.egress import dns_exchange
 from cloche.egress.dns_exchange import DnsError
+
+if TYPE_CHECKING:
+    from cloche.egress import dnswire
 
 MAX_CACHED = 4096
 MAX_AGE_SECONDS = 30.0
@@ -64,6 +67,8 @@ class Resolver:
 
     async def query(self, query: dnswire.Query) -> bytes:
         """The answer to a question of another kind, as the code gets it. Raises ResolveError."""
+        from cloche.egress import dnswire
+
         servers = self._servers or dns_exchange.machine_servers()
         try:
             answer, asked_id = await dns_exchange.exchange(servers, query.name, query.kind)
@@ -140,5 +145,7 @@ class DnsServer:
         return addresses, min((float(age) for one, age in found if one), default=0.0)
 
     async def _kind(self, name: str, kind: str) -> tuple[list[str], int]:
+        from cloche.egress import dnswire
+
         answer, asked_id = await dns_exchange.exchange(self._servers, name, kind)
         return dnswire.addresses(answer, name, kind, asked_id)
