@@ -70,10 +70,18 @@ type control struct {
 
 func (c *controls) init(d *Door) { c.door, c.questions = d, map[uint64]question{} }
 
-// Control serves a control stream until it ends. It replaces the one before, whose parked streams end with it.
-func (d *Door) Control(conn Stream, ahead io.Reader) {
+// Control serves a control stream until it ends. It replaces the one before, whose parked streams end with it. It counts
+// before greet has told the door that it does: what the door sends after that may come at once.
+func (d *Door) Control(conn Stream, ahead io.Reader, greet func() error) {
 	mine := &control{conn: conn, gone: make(chan struct{})}
+	mine.writing.Lock()
 	d.control.replace(mine)
+	err := greet()
+	mine.writing.Unlock()
+	if err != nil {
+		d.control.lost(mine)
+		return
+	}
 	go d.tellNeeds(mine)
 	hear(ahead, func(line []byte) error { return d.control.heard(mine, line) })
 	d.control.lost(mine)

@@ -50,7 +50,7 @@ func attach(t *testing.T, d *Door) *outer {
 	t.Helper()
 	inner, host := streams(t)
 	before := d.current()
-	go d.Control(inner, inner)
+	go d.Control(inner, inner, func() error { return nil })
 	for d.current() == before {
 		time.Sleep(time.Millisecond)
 	}

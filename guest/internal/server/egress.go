@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -59,38 +58,39 @@ func (s *server) doorStream(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	stream, ahead, err := upgrade(w, doorSwitching)
+	stream, ahead, err := taken(w)
 	if err != nil || stream == nil {
 		return err
 	}
 	if control {
-		s.Door.Control(stream, pending(ahead, stream))
+		s.Door.Control(stream, pending(ahead, stream), func() error { return switched(stream) })
 		return nil
 	}
 	// the door speaks second on it
-	if ahead.Buffered() > 0 || s.Door.Park(stream) != nil {
+	if ahead.Buffered() > 0 || switched(stream) != nil || s.Door.Park(stream) != nil {
 		_ = stream.Close()
 	}
 	return nil
 }
 
-// upgrade answers 101. A nil stream without an error is one that has gone.
-func upgrade(w http.ResponseWriter, answer string) (door.Stream, *bufio.Reader, error) {
+// taken is the connection itself. A nil stream without an error is one that cannot be used.
+func taken(w http.ResponseWriter) (door.Stream, *bufio.Reader, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	stream, ok := conn.(door.Stream)
-	_ = conn.SetDeadline(time.Now().Add(upgradeTime))
-	if ok {
-		_, err = io.WriteString(conn, answer)
-	}
-	if !ok || err != nil {
+	if !ok {
 		_ = conn.Close()
 		return nil, nil, nil
 	}
-	_ = conn.SetDeadline(time.Time{})
 	return stream, buffered.Reader, nil
 }
 
-var _ net.Conn = door.Stream(nil)
+func switched(stream door.Stream) error {
+	_ = stream.SetDeadline(time.Now().Add(upgradeTime))
+	if _, err := io.WriteString(stream, doorSwitching); err != nil {
+		return err
+	}
+	return stream.SetDeadline(time.Time{})
+}
