@@ -123,6 +123,8 @@ class Carried:
         sent = replace(self._head, headers=headers, upgrade="websocket" if self._websocket else None)
         body = RequestBody(self._client, sent, secrets.into_body(self._head))
         try:
+            if body.complete:
+                await self._finished_sending()
             await self._send(await body.prepared(), body, injected.target)
         finally:
             self.record.secrets += [name for name in body.secrets if name not in self.record.secrets]
@@ -153,9 +155,7 @@ class Carried:
         await self._sent(len(data))
         await upstream.write(data)
         self._upload = None
-        if body.complete:
-            await self._finished_sending()
-        else:
+        if not body.complete:
             self._upload = asyncio.ensure_future(self._send_body(upstream, body))
         download = asyncio.ensure_future(self._receive(upstream, sent))
         try:

@@ -154,8 +154,9 @@ async def _give_up(client: ByteStream, site: Site, hooks: Hooks, error: Exceptio
 def _client_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
-        if "UNKNOWN_CA" in reason or "CERTIFICATE" in reason:
-            return f"the client does not trust the door's certificate ({reason}): it has a list of its own"
+        # some libraries say why they end a handshake, and some only end it
+        if any(sign in reason for sign in ("UNKNOWN_CA", "CERTIFICATE", "EOF")):
+            return f"the client does not trust the door's certificate ({reason}): it may have a list of its own"
         return f"TLS with the client failed: {reason}"
     if isinstance(error, TimeoutError):
         return f"the client did not finish its TLS hello in {HANDSHAKE_SECONDS:.0f} s"
