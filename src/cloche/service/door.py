@@ -81,7 +81,8 @@ class Attachments:
         self._adopt_until = self._adopt_until or loop.time() + ADOPT_SECONDS
         try:
             async with asyncio.timeout_at(self._adopt_until):
-                await self.open(record, strict=False)
+                # a node that was killed may have closed it in its row alone
+                await self.open(record, strict=False, tell=True)
         except (ClocheError, TimeoutError) as error:
             log.warning("sandbox %s has no network yet: %s", record.sandbox.id, error)
             self._spawn(self._adopt_later(record.sandbox.id))

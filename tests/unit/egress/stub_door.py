@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+from pathlib import Path
 
 from cloche.egress import messages
 from cloche.egress.messages import Attach, Counted, Detach, Happened, Publish, Ready, Reply, Setup, Stream, StreamReply
@@ -33,7 +34,9 @@ class Stub:
             self._note(message)
             if os.path.exists(f"{self._home}/refuse"):
                 sys.exit("refused")
-            self._say(Ready(pid=os.getpid(), ingress_port=message.ingress_port or 40100, authority_pem="PEM"))
+            self._say(
+                Ready(pid=os.getpid(), ingress_port=message.ingress_port or 40100, authority_pem=self._authority())
+            )
             return
         self._note(message)
         if isinstance(message, StreamReply):
@@ -46,6 +49,14 @@ class Stub:
         if isinstance(message, Attach) and message.name == "talks":
             self._talk(message.sandbox_id)
         self._say(self._reply(message))
+
+    def _authority(self) -> str:
+        """A real guest takes nothing but a certificate."""
+        if not os.path.exists(f"{self._home}/cloche.db"):
+            return "PEM"
+        from cloche.egress.authority import Authority
+
+        return Authority.open(Path(self._home)).pem
 
     def _talk(self, sandbox_id: str) -> None:
         self._say(Happened(sandbox_id=sandbox_id, kind="egress_denied", data={"host": "x.example"}))
