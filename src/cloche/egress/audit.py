@@ -160,10 +160,10 @@ class _Log:
         return [*pieces, bytes(current)] if current else pieces
 
     def _write_all(self, data: bytes) -> None:
-        if self._fd is not None and self._size >= self._max_bytes:
-            self._rotate()
         if self._fd is None or self._is_gone():
-            self.close()
+            self._open()
+        if self._size >= self._max_bytes:
+            self._rotate()
             self._open()
         assert self._fd is not None
         view = memoryview(b"\n" + data if self._torn else data)
@@ -173,6 +173,7 @@ class _Log:
             self._torn = bool(view)
 
     def _open(self) -> None:
+        self.close()
         os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._path, flags, 0o600)
