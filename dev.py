@@ -43,6 +43,7 @@ APT_FOR_TESTS = {
     "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }  # fmt: skip
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap", "tinyproxy": "tinyproxy-bin", "pasta": "passt"}
+BENCHMARKS = {"--vm": "benchmarks.vm", "--net": "benchmarks.network"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
 PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
@@ -120,8 +121,8 @@ def format_sources(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Measure on this machine; --json for the figures (benchmarks/README.md)."""
     install()
-    which = "benchmarks.vm" if "--vm" in arguments else "benchmarks.run"
-    return venv_run("-m", which, *(each for each in arguments if each != "--vm"))
+    which = next((module for flag, module in BENCHMARKS.items() if flag in arguments), "benchmarks.run")
+    return venv_run("-m", which, *(each for each in arguments if each not in BENCHMARKS))
 
 
 def build(arguments: list[str]) -> int:

@@ -2,8 +2,8 @@
 
 `python3 network_client.py '{"mode": …}'` prints one JSON object. Addresses are [host, port]; `proxy`: an HTTP proxy to
 CONNECT through, or null. Modes: "latency" (`rounds` new connections, each until a line has come back), "bulk"
-(`streams` connections side by side that bring `bytes` in all), "http" and "https" (GET of `bytes`), "hold" (`count`
-connections that stay open until the standard input ends)."""
+(`streams` connections side by side that bring `bytes` in all), "http" and "https" (GET of `bytes`; `name`: whose
+certificate is expected), "hold" (`count` connections that stay open until the standard input ends)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def http(wanted: Wanted) -> dict[str, object]:
 
 def https(wanted: Wanted) -> dict[str, object]:
     context = ssl.create_default_context(cafile=wanted.get("authorities"))
-    with dial(wanted) as sock, context.wrap_socket(sock, server_hostname=wanted["to"][0]) as inner:
+    with dial(wanted) as sock, context.wrap_socket(sock, server_hostname=wanted["name"]) as inner:
         return _get(inner, wanted)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Unavailable
-from benchmarks.network_world import NAME, World
+from benchmarks.network_world import World
 
 CLIENT = Path(__file__).with_name("network_client.py")
 PATIENCE_SECONDS = 30.0
@@ -36,6 +36,10 @@ def pasta(world: World, directory: Path) -> Iterator[Client]:
     _need("pasta")
     ports = f"{world.plain},{world.tls}"
     argv = ["pasta", "--config-net", "--quiet", "-t", "none", "-u", "none", "-T", ports, "-U", "none", "--"]
+    try:
+        subprocess.run([*argv, "true"], capture_output=True, timeout=5, check=True)
+    except (subprocess.SubprocessError, OSError) as error:  # the one of Debian 12 does not start as root
+        raise Unavailable(f"pasta does not run `true` here: {error}") from error
     yield lambda asked: _run(argv, {**asked, "to": ["127.0.0.1", asked["to"][1]]})
 
 
@@ -45,7 +49,7 @@ def tinyproxy(world: World, directory: Path) -> Iterator[Client]:
     port, config = _free_port(), directory / "tinyproxy.conf"
     config.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 2000\nLogLevel Critical\n")
     with _server(["tinyproxy", "-d", "-c", str(config)], port):
-        yield _through(port, "127.0.0.1")
+        yield _through(port)
 
 
 @contextlib.contextmanager
@@ -62,7 +66,7 @@ def squid(world: World, directory: Path) -> Iterator[Client]:
     )
     directory.chmod(0o755)
     with _server(["squid", "-N", "-f", str(config)], port):
-        yield _through(port, "127.0.0.1")
+        yield _through(port)
 
 
 @contextlib.contextmanager
@@ -73,14 +77,15 @@ def mitmproxy(world: World, directory: Path) -> Iterator[Client]:
     port, place = _free_port(), directory / "mitmproxy"
     options = ["--set", f"confdir={place}", "--set", "stream_large_bodies=1m", "--set", "connection_strategy=lazy",
                "--set", f"ssl_verify_upstream_trusted_ca={world.authorities}"]  # fmt: skip
+    options += ["--tcp-hosts", f":{world.plain}$"]
     with _server([program, "-q", "--listen-host", "127.0.0.1", "-p", str(port), *options], port):
-        yield _through(port, NAME, str(place / "mitmproxy-ca-cert.pem"))
+        yield _through(port, str(place / "mitmproxy-ca-cert.pem"))
 
 
-def _through(port: int, host: str, authorities: str | None = None) -> Client:
+def _through(port: int, authorities: str | None = None) -> Client:
     def run(asked: dict[str, Any]) -> dict[str, Any]:
         ends_tls = {"authorities": authorities} if authorities else {}
-        return _run([], {**asked, "to": [host, asked["to"][1]], "proxy": ["127.0.0.1", port], **ends_tls})
+        return _run([], {**asked, "to": ["127.0.0.1", asked["to"][1]], "proxy": ["127.0.0.1", port], **ends_tls})
 
     return run
 
@@ -96,6 +101,8 @@ def _run(before: list[str], asked: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _server(argv: list[str], port: int) -> Iterator[None]:
+    # it does not outlive a benchmark that is killed
+    argv = ["setpriv", "--pdeathsig", "KILL", *argv]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _await(process, port)

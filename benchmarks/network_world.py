@@ -47,8 +47,7 @@ def world(directory: Path) -> Iterator[World]:
 
 
 def _listener() -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    return listener
+    return socket.create_server(("127.0.0.1", 0), backlog=2048)
 
 
 def _serve(plain: socket.socket, tls: socket.socket, dns: socket.socket, certificate: Path) -> None:
@@ -74,11 +73,13 @@ def _attend(sock: socket.socket, wrap: Callable[[socket.socket], socket.socket])
             if line.startswith(b"ECHO"):
                 inner.sendall(line)
             elif line.startswith(b"BULK "):
-                return _send(inner, int(line[5:]))
+                _send(inner, int(line[5:]))
+                break
             elif line.startswith(b"GET /bytes/"):
                 count = int(line[11:].split(b" ", 1)[0])
                 inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % count)
-                return _send(inner, count)
+                _send(inner, count)
+                break
 
 
 def _send(sock: socket.socket, count: int) -> None:
