@@ -111,10 +111,12 @@ def _others(there: World, place: Path, arguments: argparse.Namespace) -> Iterato
             continue
         try:
             with way(there, place) as client:
+                if name == "mitmproxy":
+                    yield from _https(name, client, there)
+                    continue
                 yield from _latency(name, client, there, arguments.rounds)
                 yield from _rates(name, client, there)
-                if name != "direct":
-                    yield from _https(name, client, there) if name == "mitmproxy" else _http(name, client, there)
+                yield from _http(name, client, there)
         except Unavailable as error:
             print(f"{name}: {error}", file=sys.stderr)
 
@@ -130,8 +132,7 @@ def _latency(name: str, client: peers.Client, there: World, rounds: int) -> Iter
 def _rates(name: str, client: peers.Client, there: World) -> Iterator[Figure]:
     ours = name.startswith("cloche")
     for streams, goal in ((1, 250.0), (MANY, 200.0)):
-        size = BULK // 16 if name == "mitmproxy" else BULK
-        asked = {"mode": "bulk", "to": [NAME, there.plain], "bytes": size, "streams": streams}
+        asked = {"mode": "bulk", "to": [NAME, there.plain], "bytes": BULK, "streams": streams}
         best = max(client(asked)["mb_per_second"] for _ in range(ATTEMPTS))
         many = f"{streams} streams" if streams > 1 else "one stream"
         yield Figure(GROUP, f"{name}: {many}", best, "MB/s", goal if ours else None, more_is_better=True)

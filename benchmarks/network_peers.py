@@ -77,7 +77,6 @@ def mitmproxy(world: World, directory: Path) -> Iterator[Client]:
     port, place = _free_port(), directory / "mitmproxy"
     options = ["--set", f"confdir={place}", "--set", "stream_large_bodies=1m", "--set", "connection_strategy=lazy",
                "--set", f"ssl_verify_upstream_trusted_ca={world.authorities}"]  # fmt: skip
-    options += ["--tcp-hosts", f":{world.plain}$"]
     with _server([program, "-q", "--listen-host", "127.0.0.1", "-p", str(port), *options], port):
         yield _through(port, str(place / "mitmproxy-ca-cert.pem"))
 
