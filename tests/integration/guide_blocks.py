@@ -10,15 +10,15 @@ from tests.integration.node_harness import environment
 from tests.test_docs import commands_of, matches
 
 
-def run_blocks(blocks, home: Path, work: Path, replaced: dict[str, str]) -> None:
+def run_blocks(blocks, home: Path, work: Path, replaced: dict[str, str], **settings: str) -> None:
     """In order, in one data directory, with a `cloche` of this checkout. `replaced`: what the page says, and what is
-    run in its place."""
+    run in its place. `settings`: environment of all of it."""
     directory = work / "bin"
     directory.mkdir()
     cloche = directory / "cloche"
     cloche.write_text(f'#!/bin/sh\nexec {sys.executable} -m cloche.cli "$@"\n')
     cloche.chmod(0o755)
-    variables = environment(CLOCHE_HOME=str(home), NO_COLOR="1")
+    variables = environment(CLOCHE_HOME=str(home), NO_COLOR="1", **settings)
     variables["PATH"] = f"{directory}:{variables['PATH']}"
     for block in blocks:
         _run_block(block, variables, work, replaced)

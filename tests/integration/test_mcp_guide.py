@@ -34,7 +34,7 @@ def test_there_is_a_block_for_each_client():
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_of_the_guide_starts_a_server(block, real_home, tmp_path):
     (server,) = servers(json.loads(block))
-    assert (server["command"], server["args"]) == ("cloche", ["mcp"])
+    assert (server["command"], server["args"][0]) == ("cloche", "mcp")
 
     async def main():
         environment = variables(real_home, **server.get("env", {}))

@@ -16,7 +16,7 @@ from cloche.sdk.egress_values import PolicyInfo, rule_word
 MAX_LINES = 1000
 MAX_NAMED = 3
 #: what decided when no rule of the policy did: only then is a rule more of any use
-OPEN_ENDED = ("default", "")
+OPEN_ENDED = ("default", "closed", "")
 
 
 def since(sandbox: Sandbox, moment: float) -> list[AuditLine]:
@@ -57,12 +57,14 @@ def told(lines: Sequence[AuditLine], words: Sequence[str], box: str | None) -> s
 
 
 def words_for(sandbox: Sandbox, lines: Sequence[AuditLine], *, whole: bool) -> list[str]:
-    """What to add, or with `whole` the policy with it; nothing when a rule that is there already forbids it."""
-    if not all(line.rule in (*OPEN_ENDED, "closed") for line in lines):
+    """What to add, or with `whole` the policy with it; nothing for what a rule that is there forbids on purpose."""
+    meant = {line.host for line in lines if line.rule not in OPEN_ENDED}
+    if meant.issuperset(line.host for line in lines):
         return []
     with suppress(ClocheError):
         has = _words(sandbox.known.spec.egress)
-        wanted = [word for word in sandbox.suggest_policy().words if word not in has]
+        found = [word for word in sandbox.suggest_policy().words if word not in has]
+        wanted = [word for word in found if not any(host in word for host in meant)]
         return [*has, *wanted] if whole and wanted else wanted
     return []
 
