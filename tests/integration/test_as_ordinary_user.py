@@ -19,6 +19,7 @@ SUITES = {
     "conformance": ["tests/conformance", "--engine", "namespace"],
     "contexts": ["tests/integration/test_contexts.py"],
     "attacks of contexts": ["tests/integration/test_contexts_attacks.py", "-k", "not forged and not flood"],
+    "door": ["tests/integration/test_door_in_box.py"],
     "pool": ["tests/integration/test_pool.py"],
     "abuse": ["tests/integration/test_abuse_processes.py", "tests/integration/test_abuse_disk.py"],
 }
