@@ -48,5 +48,6 @@ class WatchedStream:
             await self._stream.close()
         if ahead is not None:
             ahead.cancel()
-            with contextlib.suppress(ConnectionError, OSError, asyncio.CancelledError):
-                await ahead
+            await asyncio.wait({ahead})
+            # whatever it was, nobody wants to know any more
+            ahead.cancelled() or ahead.exception()

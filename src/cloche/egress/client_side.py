@@ -32,6 +32,7 @@ class ClientSide:
         """None: it has ended, or was quiet for too long. Raises BadMessageError (408 for a head that never ends)."""
         head = self._reader.next()
         if head is None and self._reader.idle and not self._reader.ended and not await self._stirs():
+            await self._end(b"")
             return None
         try:
             async with asyncio.timeout(HEAD_SECONDS):
@@ -98,13 +99,18 @@ class ClientSide:
 
     async def refuse(self, answer: bytes) -> None:
         """Say it, and end."""
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(HEAD_SECONDS):
-                await self._stream.write(answer)
-                await self._stream.write_eof()
+        await self._end(answer)
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._drain()
+
+    async def _end(self, last: bytes) -> None:
+        """Say that nothing follows, to whoever still listens."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(HEAD_SECONDS):
+                if last:
+                    await self._stream.write(last)
+                await self._stream.write_eof()
 
     async def _drain(self) -> None:
         drained = 0

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.egress import outcomes
 from cloche.egress.framing import BadMessageError
-from cloche.egress.heads import RequestHead, ResponseHead
+from cloche.egress.heads import RequestHead
 from cloche.egress.hooks import DialError, Exchange, LimitHit, Site
 from cloche.egress.names import read_host
 from cloche.egress.outcomes import ClientGoneError, RefusedError, UpstreamGoneError
 from cloche.egress.request_body import RequestBody
-from cloche.egress.requests import BodyWriter, End
-from cloche.egress.response_filter import ResponseFilter, readable_only
+from cloche.egress.response_filter import readable_only
+from cloche.egress.response_relay import ResponseRelay
 from cloche.egress.secrets import SecretRefusedError, SiteSecrets
 from cloche.egress.site_side import SiteSide
-from cloche.egress.upgraded import Upgraded, stop
+from cloche.egress.upgraded import stop
 from cloche.model.egress import Protocol as Spoken
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ ANSWER_SECONDS = 600.0
 HALF_CLOSED_SECONDS = 60.0
 #: for the answer of a site that would not read the whole request
 PARTING_SECONDS = 10.0
+#: of a path in the audit and in events
+MAX_PATH = 2048
 #: may be sent twice when a resting connection turns out to have ended
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -40,14 +42,21 @@ class Carried:
         self._flow, self._client, self._hooks = flow, flow.client, flow.hooks
         self._head = head
         site = flow.site or Site(head.host, head.port or 80)
-        self.record = Exchange(site=site, method=head.method, path=head.path, began=time.time())
+        self.record = Exchange(site=site, method=head.method, path=head.path[:MAX_PATH], began=time.time())
         self._began = time.monotonic()
-        self._answered = self._goes_on = False
+        self._goes_on = False
+        self._answer: ResponseRelay | None = None
         self._upload: asyncio.Task[None] | None = None
+        self._redaction = flow.redaction([])
 
     @property
     def _site(self) -> Site:
         return self.record.site
+
+    @property
+    def _answered(self) -> bool:
+        """The client has got the beginning of an answer: no other can be given."""
+        return self._answer is not None and self._answer.begun
 
     async def run(self) -> bool:
         """Whether the client may ask for something else."""
@@ -58,6 +67,7 @@ class Carried:
         except ClientGoneError:
             self._ended("failed", "the client went away")
         finally:
+            self._report_redacted()
             self.record.duration_seconds = time.monotonic() - self._began
             self._hooks.record(self.record)
         return self._goes_on
@@ -124,7 +134,7 @@ class Carried:
         body = RequestBody(self._client, sent, secrets.into_body(self._head))
         try:
             if body.complete:
-                await self._finished_sending()
+                await self._no_body()
             await self._send(await body.prepared(), body, injected.target)
         finally:
             self.record.secrets += [name for name in body.secrets if name not in self.record.secrets]
@@ -157,13 +167,15 @@ class Carried:
         self._upload = None
         if not body.complete:
             self._upload = asyncio.ensure_future(self._send_body(upstream, body))
-        download = asyncio.ensure_future(self._receive(upstream, sent))
+        self._answer = ResponseRelay(self._client, upstream, self._head, self._redaction, self._hooks, self.record)
+        download = asyncio.ensure_future(self._answer.run(self._request_is_out))
         try:
             await self._both(download)
+            self._goes_on = self._answer.reusable and self._request_is_out()
         finally:
             await stop(download, self._upload)
 
-    async def _finished_sending(self) -> None:
+    async def _no_body(self) -> None:
         if await self._client.next_piece() is not None:
             raise BadMessageError("a body that was not announced")
 
@@ -196,7 +208,6 @@ class Carried:
             # it answers first and closes, or it is gone
             await self._wait(download, patience=PARTING_SECONDS)
         await download
-        self._goes_on = False
         return False
 
     async def _wait(
@@ -215,81 +226,9 @@ class Carried:
     def _moved(self) -> tuple[int, int]:
         return self.record.sent_bytes, self.record.received_bytes
 
-    async def _receive(self, upstream: SiteSide, sent: RequestHead) -> None:
-        response = await self._final_head(upstream)
-        self.record.status = response.status
-        if response.status == 101:
-            await self._switch(upstream, response)
-            return
-        if self._head.upgrade is not None:
-            self._client.resume()
-        await self._body(upstream, response, sent)
-
-    async def _final_head(self, upstream: SiteSide) -> ResponseHead:
-        while True:
-            response = await self._event(upstream)
-            assert isinstance(response, ResponseHead)
-            if not response.is_informational:
-                return response
-            await self._client.write(self._for_client(response))
-
-    def _for_client(self, response: ResponseHead, close: bool = False) -> bytes:
-        if self._redaction:
-            response = ResponseFilter(self._redaction, response, self._head).head
-        return response.downstream(self._head, close=close)
-
-    async def _event(self, upstream: SiteSide) -> ResponseHead | bytes | End:
-        while (event := upstream.ready()) is None:
-            await self._more(upstream)
-        return event
-
-    async def _more(self, upstream: SiteSide) -> None:
-        count = await upstream.receive()
-        self.record.received_bytes += count
-        await self._hooks.meter(received=count)
-
-    async def _body(self, upstream: SiteSide, response: ResponseHead, sent: RequestHead) -> None:
-        filtered = ResponseFilter(self._redaction, response, self._head) if self._redaction else None
-        response = filtered.head if filtered else response
-        framing = response.body_for(self._head)
-        # a request that is still under way may never be complete
-        close = not self._head.keep_alive or framing.kind == "close" or not self._request_is_out()
-        writer = BodyWriter(framing)
-        waiting = response.downstream(self._head, close=close)
-        while not isinstance(event := upstream.ready(), End):
-            if event is None:
-                waiting = await self._to_client(waiting)
-                await self._more(upstream)
-                continue
-            assert isinstance(event, bytes)
-            for piece in filtered.piece(event) if filtered else (event,):
-                waiting = await self._to_client(waiting + writer.piece(piece) if waiting else writer.piece(piece))
-        last = filtered.end() if filtered else b""
-        await self._to_client(waiting + (writer.piece(last) if last else b"") + writer.end())
-        self._report_redacted()
-        self._goes_on = not close and self._request_is_out()
-        if close:
-            await self._client.write_eof()
-
-    async def _to_client(self, data: bytes) -> bytes:
-        if data:
-            self._answered = True
-            await self._client.write(data)
-        return b""
-
     def _request_is_out(self) -> bool:
         upload = self._upload
         return upload is None or (upload.done() and not upload.cancelled() and upload.exception() is None)
-
-    async def _switch(self, upstream: SiteSide, response: ResponseHead) -> None:
-        """From here on it is the site's own protocol, and nobody looks at it as requests any more."""
-        upstream_said, client_said = upstream.take_rest(), self._client.take_rest()
-        await self._to_client(self._for_client(response))
-        upgraded = Upgraded(self._client, upstream, self._hooks, self.record, self._redaction)
-        try:
-            await upgraded.run(client_said, upstream_said)
-        finally:
-            self._report_redacted()
 
     def _report_redacted(self) -> None:
         for name in sorted(self._redaction.found):
@@ -297,7 +236,7 @@ class Carried:
 
     def _happened(self, secret: str, what: str, reason: str) -> None:
         site = self._site
-        place = {"host": site.host, "port": site.port, "method": self._head.method, "path": self._head.path}
+        place = {"host": site.host, "port": site.port, "method": self._head.method, "path": self.record.path}
         self._hooks.happened("egress_secret", {"secret": secret, "what": what, "reason": reason, **place})
 
 

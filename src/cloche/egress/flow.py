@@ -93,6 +93,8 @@ class Flow:
 
     def redaction(self, given: list[GivenSecret]) -> Redaction:
         """With nothing found yet."""
+        if not given:
+            return Redaction([])
         known, redaction = self._redaction
         if known != given:
             redaction = Redaction(given)

@@ -15,6 +15,8 @@ from cloche.channel.base import ByteStream
 #: of encrypted bytes in one read; about sixteen records
 READ_BYTES = 256 << 10
 HANDSHAKE_SECONDS = 10.0
+#: records are taken apart here, by one stream after the other: nothing waits between the first and the last of a read
+_SCRATCH = bytearray(READ_BYTES)
 #: what is encrypted before it is sent, so that a large write does not stand in memory twice
 _WRITE_BYTES = 256 << 10
 
@@ -30,7 +32,6 @@ class TlsStream:
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
         self._sending = asyncio.Lock()
-        self._plain = bytearray()
         self._closed = self._finished = False
 
     async def handshake(self, first: bytes = b"") -> None:
@@ -71,10 +72,8 @@ class TlsStream:
 
     def _decrypt(self, max_bytes: int) -> bytes | None:
         """None: a whole record has not come yet. Raises ConnectionError."""
-        if len(self._plain) < max_bytes:
-            self._plain = bytearray(max_bytes)
-        filled = 0
-        with memoryview(self._plain) as view:
+        filled, max_bytes = 0, min(max_bytes, READ_BYTES)
+        with memoryview(_SCRATCH) as view:
             try:
                 while filled < max_bytes:
                     # with a buffer it gives the number of bytes, which its stub does not say
