@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import shutil
 import socket
 import struct
@@ -50,6 +51,12 @@ class GuestStream:
             data += piece
         return data
 
+    def until(self, mark: bytes) -> bytes:
+        data = b""
+        while not data.endswith(mark):
+            data += self.exactly(1)
+        return data
+
     def rest(self) -> bytes:
         """Until the end, which a reset is, too."""
         data = b""
@@ -86,7 +93,11 @@ class StandInGuest:
         self._thread.start()
 
     def stream(self) -> GuestStream:
-        return GuestStream(self.parked.get(timeout=WAIT))
+        while True:
+            sock = self.parked.get(timeout=WAIT)
+            # one that was parked for a control stream before this one has ended
+            if not select.select([sock], [], [], 0)[0]:
+                return GuestStream(sock)
 
     def connect(self, host: str, port: int, via: str = "redirect", **more: Any) -> GuestStream:
         return self.stream().head(kind="connect", host=host, port=port, via=via, **more)
@@ -120,6 +131,24 @@ class StandInGuest:
         answer = self.hear()
         assert answer["op"] == "resolved" and answer["id"] == number
         return str(answer["verdict"])
+
+    def forget(self) -> None:
+        """The next control stream is another; what was parked for this one is gone."""
+        assert self._control.recv(1) == b""
+        self._lines.close()
+        self._control = None
+        while not self.parked.empty():
+            self.parked.get()
+
+    def reset(self) -> None:
+        """As after a restore: every stream has ended."""
+        self.control()
+        open_ones, self._open = self._open, []
+        for sock in open_ones:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self.forget()
+        self.control()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -35,7 +35,7 @@ class Guest:
 
     def __init__(self, attach: Attach, connect: Connect, world: World) -> None:
         self.attached = Attached(attach, world)
-        self._connect = connect
+        self.connect = connect
         self._link = Link(connect, self._serve, self._heard)
         self._questions = Questions(self.attached, self._link.say)
         self._running: asyncio.Task[None] | None = None
@@ -59,7 +59,7 @@ class Guest:
 
     async def dial(self, port: int) -> SocketStream:
         """To a port inside. Raises DialError."""
-        return await dial_port(self._connect, port)
+        return await dial_port(self.connect, port)
 
     async def _heard(self, word: guest_words.FromGuest) -> None:
         await self._questions.heard(word)

@@ -48,7 +48,7 @@ class Link:
         self._speaking = asyncio.Lock()
         self._parking: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._opening = 0
+        self._opening: set[asyncio.Task[None]] = set()
         self._wanted = QUIET_STREAMS
         self._needed_at = 0.0
         self._refill: asyncio.TimerHandle | None = None
@@ -118,7 +118,7 @@ class Link:
     def _need(self, streams: int) -> None:
         self._needed_at = asyncio.get_running_loop().time()
         self._wanted = min(MAX_STREAMS, max(self._wanted, QUIET_STREAMS + streams))
-        for _ in range(min(streams - self._opening, MAX_STREAMS - len(self._parking))):
+        for _ in range(min(streams - len(self._opening), MAX_STREAMS - len(self._parking))):
             self._park_one()
         self._park()
 
@@ -135,16 +135,16 @@ class Link:
 
     def _park_one(self) -> None:
         task = asyncio.ensure_future(self._parked())
-        self._parking.add(task)
-        self._opening += 1
+        for known in (self._parking, self._opening):
+            known.add(task)
+            # a task that is cancelled before it began runs not even its `finally`
+            task.add_done_callback(known.discard)
 
     async def _parked(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        try:
-            used = await self._wait_for_use()
-        finally:
-            self._parking.discard(task)
+        used = await self._wait_for_use(task)
+        self._parking.discard(task)
         if used is None:
             self._park_later()
             return
@@ -152,19 +152,19 @@ class Link:
         try:
             self._park()
             await self._serve(*used)
+        except ConnectionError as error:
+            log.debug("the guest has gone: %s", error)
         except Exception:
             log.exception("a connection failed in the door")
         finally:
             self._serving.discard(task)
             used[0].close_now()
 
-    async def _wait_for_use(self) -> tuple[SocketStream, Head] | None:
+    async def _wait_for_use(self, task: asyncio.Task[None]) -> tuple[SocketStream, Head] | None:
         """None: the guest has not used it as it should."""
         try:
-            try:
-                stream = await switched(self._connect, b"/v1/door", PROTOCOL)
-            finally:
-                self._opening -= 1
+            stream = await switched(self._connect, b"/v1/door", PROTOCOL)
+            self._opening.discard(task)
         except ConnectionError:
             return None
         try:

@@ -1,0 +1,194 @@
+"""Answers the node: which sandboxes there are, what they may, which of their ports are published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloche.egress.audit import AuditWriter
+from cloche.egress.control import Control, leave
+from cloche.egress.guest_streams import Connect, at_socket
+from cloche.egress.guests import Guest, Guests
+from cloche.egress.ingress import Ingress
+from cloche.egress.messages import (
+    Answer,
+    Attach,
+    Detach,
+    FromNode,
+    Publish,
+    Ready,
+    Reply,
+    SetPolicy,
+    Setup,
+    StreamReply,
+    Unpublish,
+)
+from cloche.egress.news import EventPace
+from cloche.egress.node_streams import NodeStreams
+from cloche.egress.own_addresses import OwnAddresses
+from cloche.egress.resolve import Resolver
+from cloche.egress.upstream_proxy import UpstreamProxies
+from cloche.egress.world import Inspects, World
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError
+
+LAST_WORDS_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Doorkeeper:
+    """Answers the node. What takes time runs in a task, the rest at once and in order."""
+
+    def __init__(self, control_socket: socket.socket) -> None:
+        self._control = Control(control_socket, self._received, self._last_words)
+        self._audit: AuditWriter | None = None
+        self._guests = Guests()
+        self._world: World | None = None
+        self._tasks: set[asyncio.Future[object]] = set()
+        self._streams = NodeStreams(self._control.send)
+        self._ingress = Ingress(self._way_to)
+
+    def _received(self, message: FromNode, descriptors: list[int]) -> None:
+        if isinstance(message, StreamReply):
+            self._streams.replied(message, descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(message, Setup):
+            self._begin(message)
+        else:
+            self._asked(message)
+
+    def _begin(self, setup: Setup) -> None:
+        try:
+            self._setup(setup)
+        except Exception:
+            log.exception("the door cannot begin")
+            leave(1)
+
+    def _setup(self, setup: Setup) -> None:
+        from cloche.egress.authority import Authority
+
+        authority = Authority.open(Path(setup.home))
+        self._audit = AuditWriter(str(Path(setup.home) / "audit"))
+        self._world = World(
+            resolver=Resolver(setup.resolver),
+            proxies=UpstreamProxies(),
+            own=OwnAddresses(),
+            audit=self._audit,
+            pace=EventPace(),
+            inspector=_inspector(authority, setup.upstream_authorities),
+            tell=self._control.send,
+            neighbours=self._guests.neighbour,
+        )
+        port = self._ingress.start(setup.ingress_port)
+        self._control.send(Ready(pid=os.getpid(), ingress_port=port, authority_pem=authority.pem))
+
+    def _last_words(self) -> None:
+        """What is decided already is written down, if the disk is quick."""
+        if self._audit is not None:
+            self._audit.close(LAST_WORDS_SECONDS)
+
+    def _asked(self, message: Attach | SetPolicy | Detach | Answer | Publish | Unpublish) -> None:
+        try:
+            answer = self._carry_out(message)
+        except Exception as error:
+            self._failed(message.id, error)
+            return
+        if isinstance(answer, dict):
+            self._control.send(Reply(id=message.id, data=answer))
+        else:
+            self._in_task(message.id, answer)
+
+    def _carry_out(
+        self, message: Attach | SetPolicy | Detach | Answer | Publish | Unpublish
+    ) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        if isinstance(message, Attach):
+            return self._attach(message)
+        if isinstance(message, SetPolicy):
+            return self._set_policy(message)
+        if isinstance(message, Detach):
+            return self._detach(message)
+        if isinstance(message, Answer):
+            return self._answer(message)
+        return self._publish(message) if isinstance(message, Publish) else self._unpublish(message)
+
+    def _attach(self, message: Attach) -> dict[str, Any]:
+        if self._world is None:
+            raise InvalidError("the door was not set up")
+        connect = at_socket(message.socket) if message.socket else self._streams.to(message.sandbox_id)
+        before = self._guests.add(Guest(message, connect, self._world))
+        if before is not None:
+            self._spawn(before.end())
+        return {}
+
+    def _set_policy(self, message: SetPolicy) -> dict[str, Any]:
+        guest = self._guests.get(message.sandbox_id)
+        if guest is None:
+            raise NotFoundError(f"the door does not know {message.sandbox_id}")
+        guest.attached.set_policy(message.policy, message.secrets)
+        guest.begin()
+        return {}
+
+    async def _detach(self, message: Detach) -> dict[str, Any]:
+        guest = self._guests.remove(message.sandbox_id)
+        await self._ingress.leave(message.sandbox_id)
+        return {} if guest is None else dict(msgspec.to_builtins(await guest.end()))
+
+    def _answer(self, message: Answer) -> dict[str, Any]:
+        if not self._guests.answer(message.ask_id, message.verdict):
+            raise NotFoundError("nobody waits for that answer any more")
+        return {}
+
+    async def _publish(self, message: Publish) -> dict[str, Any]:
+        address_port = await self._ingress.publish(message.sandbox_id, message.port, message.slug, message.address_port)
+        return {"ingress_port": self._ingress.port, "address_port": address_port}
+
+    async def _unpublish(self, message: Unpublish) -> dict[str, Any]:
+        await self._ingress.unpublish(message.sandbox_id, message.port)
+        return {}
+
+    def _way_to(self, sandbox_id: str) -> Connect | None:
+        guest = self._guests.get(sandbox_id)
+        return None if guest is None else guest.connect
+
+    def _in_task(self, number: int, answer: Awaitable[dict[str, Any]]) -> None:
+        async def reply() -> None:
+            try:
+                self._control.send(Reply(id=number, data=await answer))
+            except Exception as error:
+                self._failed(number, error)
+
+        self._spawn(reply())
+
+    def _spawn(self, work: Awaitable[object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, number: int, error: Exception) -> None:
+        if not isinstance(error, ClocheError):
+            log.error("a request of the node failed", exc_info=error)
+            error = ClocheError(f"the door failed: {type(error).__name__}")
+        self._control.send(Reply(id=number, error=error.to_json()))
+
+
+def _inspector(authority: Any, upstream_authorities: str | None) -> Any:
+    """Made when it is needed for the first time: most doors never end anybody's TLS."""
+    made: list[Inspects] = []
+
+    def inspector() -> Inspects:
+        if not made:
+            from cloche.egress.inspect import Inspector
+
+            made.append(Inspector(authority, upstream_authorities))
+        return made[0]
+
+    return inspector
