@@ -6,7 +6,6 @@ same through nothing, pasta, tinyproxy, squid and mitmproxy in the same run.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -161,17 +160,16 @@ def _memory(sandbox: Sandbox, there: World) -> Iterator[Figure]:
     before = sum(rss_mib(pid) for pid in whose)
     asked = {"mode": "hold", "to": [NAME, there.plain], "count": HELD}
     process = sandbox.spawn("python3", "client.py", json.dumps(asked), stdin=True)
-    with contextlib.closing(process.stdout) if hasattr(process.stdout, "close") else contextlib.nullcontext():
-        _await_line(process)
-        after = sum(rss_mib(pid) for pid in whose)
-        process.close_stdin()
-        process.wait()
+    _await_line(process)
+    after = sum(rss_mib(pid) for pid in whose)
+    process.close_stdin()
+    process.wait()
     yield Figure(GROUP, f"cloche: {HELD} open connections, more memory in the node", after - before, "MiB", 60.0)
 
 
 def _await_line(process: Any) -> None:
-    for event in process.events():
-        if b"held" in getattr(event, "data", b""):
+    for data in process.stdout:
+        if b"held" in data:
             return
     raise WrongResult("the connections were not all opened")
 
