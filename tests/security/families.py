@@ -102,11 +102,11 @@ def dial(target, *, options=(), source=None, protocol=0, kind=socket.SOCK_STREAM
         return sock.recv(100).decode() or "closed"
 
 
-def fast_open():
+def fast_open(host, port):
     with socket.socket() as sock:
         sock.settimeout(SECONDS)
         try:
-            sock.sendto(b"early", socket.MSG_FASTOPEN, (FOREIGN, 443))
+            sock.sendto(b"early", socket.MSG_FASTOPEN, (host, port))
         except OSError as error:
             # it is on its way
             if error.errno != errno.EINPROGRESS:
@@ -180,26 +180,37 @@ def changes():
 
 
 def connections():
-    """Whatever a socket is told to do first, it arrives where the others do."""
-    far, elsewhere = (FOREIGN, 443), bytes([131, 7, 4, 192, 0, 2, 1, 1])
-    found = {
-        "plain": (far, {}), "mapped": (("::ffff:" + FOREIGN, 443), {}), "private": (("10.1.2.3", 22), {}),
-        "metadata": (("169.254.169.254", 80), {}), "low": ((FOREIGN, 1), {}), "dns_by_tcp": ((FOREIGN, 53), {}),
-        "to_its_port": ((FOREIGN, REDIRECTED), {}), "source_foreign": (far, {"source": ("203.0.113.77", 0)}),
-        "source_loopback": (far, {"source": ("127.0.0.1", 0)}), "source_itself": (far, {"source": (FOREIGN, 0)}),
-        "source_its_port": (far, {"source": ("203.0.113.78", REDIRECTED)}),
-        "bound_to_device": (far, {"options": [(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")]}),
-        "without_routes": (far, {"options": [(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)]}),
-        "freely_bound": (far, {"options": [(socket.IPPROTO_IP, 15, 1)], "source": ("192.0.2.44", 0)}),
-        "source_routed": (far, {"options": [(socket.IPPROTO_IP, socket.IP_OPTIONS, elsewhere)]}),
-        "several_paths": (far, {"protocol": 262}),
-    }  # fmt: skip
-    lines = {name: outcome(lambda each: dial(each[0], **each[1]), each) for name, each in found.items()}
-    lines["fast_open"] = outcome(fast_open)
+    """Whatever a socket is told to do first, it arrives where the others do. name → what was heard, where it went."""
+    elsewhere = bytes([131, 7, 4, 192, 0, 2, 1, 1])
+    tricks = {
+        "plain": (FOREIGN, 443, {}),
+        "mapped": ("::ffff:" + FOREIGN, 444, {}),
+        "private": ("10.1.2.3", 22, {}),
+        "metadata": ("169.254.169.254", 80, {}),
+        "low": (FOREIGN, 1, {}),
+        "dns_by_tcp": (FOREIGN, 53, {}),
+        "to_its_port": (FOREIGN, REDIRECTED, {}),
+        "source_foreign": (FOREIGN, 445, {"source": ("203.0.113.77", 0)}),
+        "source_loopback": (FOREIGN, 446, {"source": ("127.0.0.1", 0)}),
+        "source_itself": (FOREIGN, 447, {"source": (FOREIGN, 0)}),
+        "source_its_port": (FOREIGN, 448, {"source": ("203.0.113.78", REDIRECTED)}),
+        "bound_to_device": (FOREIGN, 449, {"options": [(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")]}),
+        "without_routes": (FOREIGN, 450, {"options": [(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)]}),
+        "freely_bound": (FOREIGN, 451, {"options": [(socket.IPPROTO_IP, 15, 1)], "source": ("192.0.2.44", 0)}),
+        "source_routed": (FOREIGN, 452, {"options": [(socket.IPPROTO_IP, socket.IP_OPTIONS, elsewhere)]}),
+        "several_paths": (FOREIGN, 453, {"protocol": 262}),
+        "fast_open": (FOREIGN, 454, None),
+    }
     if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):
-        lines["six"] = outcome(dial, (FOREIGN6, 443))
-        lines["six_link_local"] = outcome(dial, ("fe80::9", 443, 0, 1))
-    return lines
+        tricks |= {"six": (FOREIGN6, 455, {}), "six_link_local": ("fe80::9", 456, {})}
+    return {name: (heard(*trick), f"{trick[0].removeprefix('::ffff:')} {trick[1]}") for name, trick in tricks.items()}
+
+
+def heard(host, port, how):
+    if how is None:
+        return outcome(fast_open, host, port)
+    target = (host, port, 0, 1) if host.startswith("fe80") else (host, port)
+    return outcome(lambda: dial(target, **how))
 
 
 def own():
