@@ -57,8 +57,9 @@ class Tools:
 
 
 @contextlib.asynccontextmanager
-async def connected(home: Path, work: Path, **more: str) -> AsyncIterator[Tools]:
-    server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=variables(home, **more), cwd=work)
+async def connected(home: Path, work: Path, *arguments: str, **more: str) -> AsyncIterator[Tools]:
+    """`arguments`: of `cloche mcp`; `more`: of its environment."""
+    server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], *arguments], env=variables(home, **more), cwd=work)
     with open(work / "stderr", "w") as errors, anyio.fail_after(DEADLINE_SECONDS):
         async with stdio_client(server, errors) as streams:
             async with ClientSession(*streams) as session:

@@ -16,8 +16,9 @@ from cloche.sdk._async.sandbox import AsyncSandbox
 from cloche.sdk.values import ExecResult
 
 MAX_OUTPUT_BYTES = 64 << 10
-#: of pip's own settings on this machine, those that say where packages come from
-_PLACES = re.compile(r"global\.(index-url|extra-index-url|trusted-host)='([^'\n]{1,2000})'")
+#: of pip's own settings on this machine, those that say where packages come from; the later of two wins
+_PLACES = re.compile(r"^(global|install|:env:)\.(index-url|extra-index-url|trusted-host)='([^'\n]{1,2000})'$", re.M)
+_ORDER = ("global", "install", ":env:")
 PIP_SECONDS = 10.0
 #: in the user's own directory, where it needs no rights: the sandbox is nobody's system, whatever pip thinks
 _PIP = (
@@ -63,7 +64,8 @@ def tail(done: ExecResult) -> str:
 def places(said: str) -> dict[str, str]:
     """The variables by which a pip inside looks where the machine's own does, of what `pip config list` printed. An
     address with a password in it stays outside."""
-    return {f"PIP_{name.upper().replace('-', '_')}": value for name, value in _PLACES.findall(said) if "@" not in value}
+    found = sorted(_PLACES.findall(said), key=lambda setting: _ORDER.index(setting[0]))
+    return {f"PIP_{name.upper().replace('-', '_')}": value for _, name, value in found if "@" not in value}
 
 
 async def _machine_settings() -> Mapping[str, str]:

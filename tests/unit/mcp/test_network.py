@@ -58,11 +58,11 @@ def test_a_server_does_not_start_without_the_value_of_a_secret(monkeypatch):
 def test_where_the_machines_own_pip_looks():
     said = (
         "global.index-url='https://index.example/simple'\nglobal.timeout='5'\nglobal.trusted-host='a.example'\n"
-        "install.index-url='https://other.example'\nglobal.extra-index-url='https://me:word@b.example/simple'\n"
+        "download.index-url='https://other.example'\n:env:.trusted-host='b.example'\nglobal.extra-index-url='https://me:word@b.example/simple'\n"
     )
     assert installing.places(said) == {
         "PIP_INDEX_URL": "https://index.example/simple",
-        "PIP_TRUSTED_HOST": "a.example",
+        "PIP_TRUSTED_HOST": "b.example",
     }
     assert installing.places("nonsense") == {}
 
