@@ -20,6 +20,7 @@ from cloche.api import decode
 from cloche.api.endpoint import Call, Endpoint, NodeControl, Raw
 from cloche.api.incoming import ClientGone, Incoming
 from cloche.api.replies import Json, Reply, failure
+from cloche.api.server import TAKE_OVER
 from cloche.api.table import ENDPOINTS
 from cloche.model.errors import ClocheError, InvalidError, NodeUnreachableError, NotFoundError
 from cloche.service.services import Services
@@ -126,7 +127,7 @@ class _Outer:
             _log_access(scope, exchange)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: _Exchange) -> None:
-        incoming = Incoming(receive)
+        incoming = Incoming(receive, scope.get(TAKE_OVER))
         scope["cloche.incoming"], scope["cloche.closing"] = incoming, self._closing
         try:
             await self._inner(scope, receive, send)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.types import Receive
 
+from cloche.channel.base import ByteStream
 from cloche.model.errors import InvalidError
 
 MAX_JSON_BYTES = 8 << 20
@@ -18,10 +19,12 @@ class ClientGone(Exception):
 
 class Incoming:
     """One request's receiving side. Only one of `chunks`, `read` and `gone` may be waited on at a time, and `gone`
-    waits by itself until the body has been taken. `body` is what `read` has read."""
+    waits by itself until the body has been taken. `body` is what `read` has read. `take_over`: makes a stream of the
+    connection, which is nobody else's then; None unless the client proposed another protocol (Upgrade)."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, take_over: Callable[[], ByteStream] | None = None) -> None:
         self._receive = receive
+        self.take_over = take_over
         self._taken = asyncio.Event()
         self.body = b""
 

@@ -8,7 +8,8 @@ import logging
 import os
 import socket
 import struct
-from typing import Any
+import sys
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,11 +17,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from cloche.api.replies import JSON
+from cloche.channel.unix import UnixStream
 from cloche.guest_api import text
 from cloche.model.errors import InvalidError
 
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 512
+#: of a request's scope, where the client proposes another protocol
+TAKE_OVER = "cloche.take_over"
 _CREDENTIALS = struct.Struct("3i")
 log = logging.getLogger("cloche.api")
 
@@ -80,6 +84,8 @@ class Listener:
 class LocalProtocol(HttpToolsProtocol):
     """One connection. The peer must be this user or root, whatever the mode of the socket file says."""
 
+    _received = _leading = b""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = peer_uid(transport)
         if peer not in (os.geteuid(), 0):
@@ -87,6 +93,34 @@ class LocalProtocol(HttpToolsProtocol):
             transport.abort()
             return
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received = data
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.parser.should_upgrade():
+            # the handler may take the connection, and until it has decided nothing may be read behind the request
+            self.flow.pause_reading()
+            cast(dict[str, Any], self.scope)[TAKE_OVER] = self._take_over
+            self.cycle.keep_alive = False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called where the parser has stopped behind a request that proposes another protocol."""
+        stopped = sys.exception()
+        self._leading = self._received[stopped.args[0] :] if stopped is not None and stopped.args else b""
+
+    def _take_over(self) -> UnixStream:
+        """The connection without uvicorn, on a descriptor of its own."""
+        if self._leading:
+            raise InvalidError("bytes behind a request whose upgrade was not answered yet", field="upgrade")
+        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        sock.setblocking(False)
+        self.cycle.disconnected = True
+        self.connections.discard(self)
+        self.transport.abort()
+        return UnixStream(sock)
 
     def send_400_response(self, msg: str) -> None:
         """The answer to what is not HTTP: an error of the usual shape."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloche.api import (
     contexts,
+    dial,
     egress,
     files,
     forks,
@@ -31,6 +32,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *processes.ENDPOINTS,
     *contexts.ENDPOINTS,
     *files.ENDPOINTS,
+    *dial.ENDPOINTS,
     *egress.ENDPOINTS,
     *ports.ENDPOINTS,
 )

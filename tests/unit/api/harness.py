@@ -24,6 +24,7 @@ from cloche.model.events import Event, EventQuery, NodeStats, SandboxPage, Sandb
 from cloche.model.sandbox import Sandbox, SandboxSpec
 from cloche.service.contexts import ContextService
 from cloche.service.core import Core
+from cloche.service.dialing import Dialing
 from cloche.service.forking import Forking
 from cloche.service.pool import Pool, PoolSettings
 from cloche.service.reaper import Reaper
@@ -63,6 +64,7 @@ class OneSandbox:
         self.sandboxes = self.processes = self.files = self
         self.watching = self.statistics = Watched(self)
         self.contexts = ContextService(self)  # type: ignore[arg-type]
+        self.dialing = Dialing(self)  # type: ignore[arg-type]
         core = Core(home, MemoryStore(), OneEngine(self.engine), StillClock(), None)
         self.pool = Pool(core, PoolSettings())
         self.templates = TemplateService(core, self.pool.replan)
@@ -106,7 +108,11 @@ class OneSandbox:
         yield self._guest
 
     async def create(
-        self, spec: SandboxSpec, *, session_env: dict[str, str] | None = None, said: frozenset[str] | None = None,
+        self,
+        spec: SandboxSpec,
+        *,
+        session_env: dict[str, str] | None = None,
+        said: frozenset[str] | None = None,
         session_secrets: dict[str, str] | None = None,
     ) -> Sandbox:
         spec.check()

@@ -1,0 +1,90 @@
+"""An answer that is a connection: after 101 the bytes of a request's connection are those of another.
+
+HTTP could carry this in two bodies that stream at once, and uvicorn would do it; but a response that has ended ends the
+exchange, so a server that finishes sending before its client does could not be carried, and every byte would be parsed
+and framed twice. As an upgrade both ends have what the guest's own dial route has: raw bytes and half-close."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+from starlette.types import Send
+
+from cloche.api.incoming import Incoming
+from cloche.api.replies import Closing
+from cloche.channel.base import ByteStream
+from cloche.model.errors import InvalidError
+
+PROTOCOL = "cloche-stream"
+READ_BYTES = 256 << 10
+#: how long one direction may be quiet when the other has ended: who has gone altogether cannot be told from who has
+#: only finished sending
+HALF_CLOSED_SECONDS = 60.0
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: cloche-stream\r\n"
+    b"cloche-api-version: %d\r\n\r\n"
+)
+
+
+class Tunnel:
+    """`opening` gives the inside; what it raises is answered like any error."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[ByteStream], *, api_version: int = 1) -> None:
+        self._opening = opening
+        self._switching = _SWITCHING % api_version
+
+    async def send(self, incoming: Incoming, send: Send, closing: Closing) -> None:
+        if incoming.take_over is None:
+            raise InvalidError(f"this needs Connection: Upgrade and Upgrade: {PROTOCOL}", field="upgrade")
+        async with self._opening as inside:
+            outside = incoming.take_over()
+            try:
+                await outside.write(self._switching)
+                await carry(outside, inside, closing)
+            except ConnectionError:
+                pass
+            finally:
+                await outside.close()
+
+
+async def carry(outside: ByteStream, inside: ByteStream, closing: Closing) -> None:
+    """Bytes both ways until both have ended, one is gone (ConnectionError), or the node leaves."""
+    up, down = _Pump(outside, inside), _Pump(inside, outside)
+    both = asyncio.gather(up.run(down), down.run(up))
+    leaving = asyncio.ensure_future(closing.wait())
+    try:
+        await asyncio.wait((both, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if both.done():
+            both.result()
+    finally:
+        both.cancel()
+        leaving.cancel()
+        await asyncio.gather(both, leaving, return_exceptions=True)
+
+
+class _Pump:
+    """One direction, which holds one piece at most."""
+
+    def __init__(self, source: ByteStream, target: ByteStream) -> None:
+        self._source, self._target = source, target
+        self._patience = asyncio.timeout(None)
+        self._ended = False
+
+    async def run(self, other: _Pump) -> None:
+        try:
+            async with self._patience:
+                while data := await self._source.read(READ_BYTES):
+                    await self._target.write(data)
+                    if other._ended:
+                        self.hurry()
+        except TimeoutError:
+            pass
+        self._ended = True
+        other.hurry()
+        await self._target.write_eof()
+
+    def hurry(self) -> None:
+        """The other direction has ended: go on only while something moves."""
+        if not self._ended:
+            self._patience.reschedule(asyncio.get_running_loop().time() + HALF_CLOSED_SECONDS)
