@@ -56,7 +56,8 @@ class Compiled:
         return self._conclude(default, pending, address, has_secret)
 
     def may_resolve(self, name: str) -> bool:
-        """Whether the name may be answered: some port and protocol of it could be allowed or asked for."""
+        """Whether the name may be answered: some port and protocol of it could be allowed or asked for. The answer can
+        be made without a look-up (`may_look_up`): what the guest gives out is no address of the name."""
         kind = kind_of(name)
         if kind == "machine":
             return False
@@ -66,6 +67,20 @@ class Compiled:
             if rule.is_unconditional:
                 return False
         return self._default.action == "ask" or (self._default.action == "allow" and kind == "public")
+
+    def may_look_up(self, name: str) -> bool:
+        """Whether name servers may hear the name before a connection is decided: a rule allows it by name, or all
+        names. Not when somebody is to be asked, and not for the sake of a range of addresses: any name at all would be
+        sent to whoever serves it, and with TXT records answers come back. `may_resolve` holds then, too."""
+        kind = kind_of(name)
+        if kind == "machine":
+            return False
+        for rule in self._candidates(name, kind, False):
+            if rule.action == "allow" and (rule.has_hosts or not rule.networks):
+                return True
+            if rule.action != "allow" and rule.is_unconditional:
+                return False
+        return self._default.action == "allow" and kind == "public"
 
     def address_refusal(self, decision: Decision, address: str) -> str | None:
         """Why an address of a name that was allowed by `decision` is not dialled; None when it may be."""

@@ -300,6 +300,28 @@ def test_names_are_answered_when_something_of_them_may_be_reached(words, name, e
     assert compiled(words).may_resolve(name) is expected
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        ("example.com", "example.com", True),
+        ("example.com:22", "example.com", True),
+        ("allow", "example.com", True),
+        ("*", "example.com", True),
+        ("ask", "example.com", False),
+        ("?example.com,allow", "example.com", False),
+        ("?example.com:22,allow", "example.com", True),
+        ("10.0.0.0/8", "example.com", False),
+        ("10.0.0.0/8,example.com", "example.com", True),
+        ("!1.1.1.0/24,allow", "example.com", True),
+        ("!1.1.1.0/24,fruit", "example.com", False),
+        ("allow", "printer.local", False),
+        ("allow", "localhost", False),
+    ],
+)
+def test_no_name_server_hears_a_name_that_nobody_allowed(words, name, expected):
+    assert compiled(words).may_look_up(name) is expected
+
+
 REMEDIES = [
     ("tls://a.example", "a.example"),
     ("http://a.example", "a.example"),

@@ -74,6 +74,7 @@ def test_names_that_are_not_answered_are_never_reached(policy, secrets, attempt,
     compiled = made(policy, secrets)
     if attempt.is_address or compiled.may_resolve(attempt.host):
         return
+    assert not compiled.may_look_up(attempt.host)
     for known in more_known(attempt, other):
         decision = compiled.decide(known)
         assert not isinstance(decision, Undecided) and decision.action == "deny"
