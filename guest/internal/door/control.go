@@ -14,10 +14,8 @@ import (
 )
 
 const (
-	maxLine      = 64 << 10
-	maxQuestions = 256
-	waitAnswer   = 15 * time.Second
-	waitWrite    = 10 * time.Second
+	maxLine   = 64 << 10
+	waitWrite = 10 * time.Second
 )
 
 var errNoControl error = wire.Errorf("wrong_state", "no door listens to this sandbox now: the control stream comes first")
@@ -54,11 +52,6 @@ type controls struct {
 	now       *control
 	last      uint64
 	questions map[uint64]question
-}
-
-type question struct {
-	on     *control
-	answer chan told
 }
 
 // control is one control stream.
@@ -114,18 +107,6 @@ func (c *controls) lost(mine *control) {
 	}
 }
 
-// abandon ends the questions that nobody will answer. The lock is held.
-func (c *controls) abandon(mine *control) {
-	close(mine.gone)
-	_ = mine.conn.Close()
-	for id, open := range c.questions {
-		if open.on == mine {
-			delete(c.questions, id)
-			close(open.answer)
-		}
-	}
-}
-
 // Park keeps a stream of the door that is connected now.
 func (d *Door) Park(stream Stream) error {
 	d.control.mu.Lock()
@@ -151,52 +132,6 @@ func (d *Door) Attached() bool {
 	return d.control.now != nil
 }
 
-// ask sends one question and waits for its answer.
-func (c *controls) ask(what asked) (told, error) {
-	mine, id, answer, err := c.open()
-	if err != nil {
-		return told{}, err
-	}
-	defer c.close(id)
-	what.ID = id
-	if err := mine.send(what); err != nil {
-		c.lost(mine)
-		return told{}, err
-	}
-	timer := time.NewTimer(waitAnswer)
-	defer timer.Stop()
-	select {
-	case said, ok := <-answer:
-		if !ok {
-			return told{}, errNoControl
-		}
-		return said, nil
-	case <-timer.C:
-		return told{}, errNoControl
-	}
-}
-
-func (c *controls) open() (mine *control, id uint64, answer chan told, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.now == nil {
-		return nil, 0, nil, errNoControl
-	}
-	if len(c.questions) >= maxQuestions {
-		return nil, 0, nil, errTooMany
-	}
-	c.last++
-	answer = make(chan told, 1)
-	c.questions[c.last] = question{c.now, answer}
-	return c.now, c.last, answer, nil
-}
-
-func (c *controls) close(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.questions, id)
-}
-
 // heard takes one line of the door's.
 func (c *controls) heard(mine *control, line []byte) error {
 	var said told
@@ -210,15 +145,6 @@ func (c *controls) heard(mine *control, line []byte) error {
 		c.answered(mine, said)
 	}
 	return nil // an operation of a newer door is none of this one's
-}
-
-func (c *controls) answered(mine *control, said told) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if open, ok := c.questions[said.ID]; ok && open.on == mine {
-		delete(c.questions, said.ID)
-		open.answer <- said
-	}
 }
 
 func (d *Door) nameOf(address string) *string {

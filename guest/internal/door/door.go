@@ -48,9 +48,10 @@ type Door struct {
 	opening   sync.Once
 	listeners listeners
 
-	mu       sync.Mutex
-	settings Settings
-	bundle   bool // there is a bundle that holds the image's authorities and the door's
+	mu        sync.Mutex
+	settings  Settings
+	bundle    bool  // there is a bundle that holds the image's authorities and the door's
+	untrusted error // why the authority is not there
 }
 
 // New makes it; Open lets it listen.

@@ -15,7 +15,7 @@ func (d *Door) Environment() map[string]string {
 	if d.settings.ProxyEnv && d.open.Load() {
 		d.proxyEnv(env)
 	}
-	if d.settings.AuthorityPEM != "" {
+	if d.settings.AuthorityPEM != "" && d.untrusted == nil {
 		d.authorityEnv(env)
 	}
 	for name, value := range d.settings.Placeholders {

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -95,7 +96,8 @@ func (d *Door) both(port int, serve func(*net.TCPConn)) (got opened) {
 }
 
 func (d *Door) tcp(network, host string, port int, serve func(*net.TCPConn)) (*net.TCPListener, error) {
-	listener, err := net.Listen(network, net.JoinHostPort(host, strconv.Itoa(port)))
+	config := net.ListenConfig{KeepAlive: -1} // nobody is lost between two ends on one machine
+	listener, err := config.Listen(context.Background(), network, net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("%s port %d: %w", host, port, err)
 	}

@@ -41,21 +41,25 @@ func (s *Settings) Check() error {
 }
 
 // Configure opens or closes it, and writes the authority where programs look for such. Connections stay as they are:
-// the door ends what may not go on.
+// the door ends what may not go on. An authority that cannot be written, on a full disk or a read-only one, is told by
+// AuthorityError: it costs what needs it, and not the sandbox.
 func (d *Door) Configure(settings Settings) error {
 	if err := settings.Check(); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	bundle := false
+	d.settings, d.bundle, d.untrusted = settings, false, nil
 	if settings.AuthorityPEM != "" {
-		var err error
-		if bundle, err = d.config.Trust.install([]byte(settings.AuthorityPEM)); err != nil {
-			return err
-		}
+		d.bundle, d.untrusted = d.config.Trust.install([]byte(settings.AuthorityPEM))
 	}
-	d.settings, d.bundle = settings, bundle
 	d.open.Store(settings.Mode == "open")
 	return nil
+}
+
+// AuthorityError is why programs do not know the authority, or nil.
+func (d *Door) AuthorityError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.untrusted
 }

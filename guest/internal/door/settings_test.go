@@ -103,6 +103,20 @@ func TestAuthorityIsInTheBundleOnceAndReplaced(t *testing.T) {
 	}
 }
 
+func TestAuthorityThatCannotBeWrittenIsToldAndNotNamed(t *testing.T) {
+	d := openDoor(t)
+	write(t, d.config.Trust.at("etc"), "a file where a directory should be")
+	if err := d.Configure(Settings{Mode: "open", AuthorityPEM: authority}); err != nil {
+		t.Fatal(err)
+	}
+	if env := d.Environment(); d.AuthorityError() == nil || env["NODE_EXTRA_CA_CERTS"] != "" || !d.open.Load() {
+		t.Error(env)
+	}
+	if err := d.Configure(Settings{Mode: "open"}); err != nil || d.AuthorityError() != nil {
+		t.Error(err)
+	}
+}
+
 func TestWithoutABundleOfTheSystemNoneIsReplaced(t *testing.T) {
 	d := openDoor(t)
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")

@@ -38,8 +38,11 @@ func (s *server) configureEgress(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) egressAttempts(w http.ResponseWriter, _ *http.Request) error {
 	s.Door.Open()
-	reply(w, http.StatusOK, map[string]any{"attempts": s.Door.Attempts(), "listeners": s.Door.Listeners(),
-		"attached": s.Door.Attached()})
+	answer := map[string]any{"attempts": s.Door.Attempts(), "listeners": s.Door.Listeners(), "attached": s.Door.Attached()}
+	if err := s.Door.AuthorityError(); err != nil {
+		answer["authority_error"] = wire.Text(err.Error())
+	}
+	reply(w, http.StatusOK, answer)
 	return nil
 }
 
