@@ -217,7 +217,7 @@ class TestRefusing:
             stream = guest.connect("up.test", server.port, "socks")
             assert stream.answer() == {"ok": True}
             assert stream.ask(b"SSH-2.0-x\r\n") == b""
-            assert server.count == 1
+            assert server.accepted.acquire(timeout=WAIT) and server.count == 1
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "::1", "::ffff:127.0.0.1"])
     def test_this_machine_in_any_spelling(self, door: DoorProcess, guest: StandInGuest, host: str) -> None:
@@ -226,11 +226,10 @@ class TestRefusing:
             assert guest.connect(host, server.port, "socks").answer()["code"] == "denied"
             assert server.count == 0
 
-    @pytest.mark.parametrize("host", ["", "a b", "%00", "x" * 300, "a..b", "[::1"])
+    @pytest.mark.parametrize("host", ["a b", "%00", "x" * 300, "a..b", "[::1", "0x", "1.2.3.4.5"])
     def test_what_is_no_host(self, door: DoorProcess, guest: StandInGuest, host: str) -> None:
         door.attach(guest, EgressPolicy(default="allow"))
-        stream = guest.connect(host, 80, "socks")
-        assert stream.rest()[4:] == b"" or b"denied" in stream.rest() or True
+        assert guest.connect(host, 80, "socks").answer()["code"] == "denied"
         assert guest.connect("nowhere.test", 80, "socks").answer()["code"] == "failed"
 
 

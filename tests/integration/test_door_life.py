@@ -284,3 +284,28 @@ def test_http_of_a_redirected_connection_goes_on_after_the_first_request(
             stream.socket.sendall(request % number)
             assert b"GET /%d " % number in stream.until(b"\r\n\r\n") + stream.socket.recv(4096)
         assert server.count == 1
+
+
+class TestRequestsAndPolicies:
+    def test_a_long_answer_ends_with_its_policy(self, door: DoorProcess, guest: StandInGuest) -> None:
+        def endless(sock: socket.socket, _: Upstream) -> None:
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            sock.recv(1)
+
+        with upstream(endless) as server:
+            for sandbox_id, by_proxy in (("sb_1", True), ("sb_2", False)):
+                site = f"up.test:{server.port}"
+                with stand_in_guest() as guest:
+                    door.attach(guest, allowing(server), sandbox_id=sandbox_id, name=sandbox_id)
+                    if by_proxy:
+                        stream = guest.proxy()
+                        stream.socket.sendall(f"GET http://{site}/ HTTP/1.1\r\nHost: {site}\r\n\r\n".encode())
+                    else:
+                        stream = guest.connect("up.test", server.port)
+                        stream.socket.sendall(f"GET / HTTP/1.1\r\nHost: {site}\r\n\r\n".encode())
+                        assert stream.answer() == {"ok": True}
+                    stream.until(b"hello")
+                    door.ask(SetPolicy, sandbox_id=sandbox_id, policy=EgressPolicy())
+                    assert door.event("egress_revoked")["host"] == "up.test"
+                    assert b"\r\n0\r\n" not in stream.rest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from cloche.egress import guest_words, names, proxy_port
+from cloche.egress import guest_words, names
 from cloche.egress.asks import Outcome
 from cloche.egress.attached import Attached
 from cloche.egress.attempt import Attempt
@@ -17,6 +17,7 @@ from cloche.egress.hooks import LimitHit
 from cloche.egress.link import Link
 from cloche.egress.messages import Attach
 from cloche.egress.outlet import Outlet
+from cloche.egress.proxy_port import ProxyClient
 from cloche.egress.questions import Questions
 from cloche.egress.sockets import SocketStream
 from cloche.egress.world import World
@@ -82,7 +83,7 @@ class Guest:
         host, port, leading = head.host, head.port, b""
         if head.kind == "proxy":
             nowhere = Attempt(host="", is_address=False, port=0)
-            tunnel = await proxy_port.until_tunnel(stream, self._connection(head, nowhere))
+            tunnel = await ProxyClient(stream, self._connection(head, nowhere)).until_tunnel()
             if tunnel is None:
                 return
             host, port, leading = tunnel.host, tunnel.port, tunnel.leading

@@ -51,8 +51,9 @@ class Outlet:
             await self._carried()
         except asyncio.CancelledError:
             self._ended()
-            if not self._revoked:
+            if not self._revoked or self._task is None:
                 raise
+            self._task.uncancel()
         finally:
             self._attached.connections.discard(self)
             self._stream.close_now()

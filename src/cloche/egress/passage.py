@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from cloche.channel.base import ByteStream
@@ -13,7 +14,7 @@ from cloche.egress.hooks import DialError, Exchange
 from cloche.egress.judgement import Judgement
 from cloche.egress.messages import GivenSecret
 from cloche.egress.sockets import SocketStream
-from cloche.egress.way_out import WayOut
+from cloche.egress.way_out import WayOut, at
 from cloche.model.egress import Decision, Protocol
 
 
@@ -43,15 +44,29 @@ class Passage:
             return Decided(action="deny", rule=refused.rule, reason=refused.reason)
 
     async def _decided(self, attempt: Attempt) -> Decision:
+        known = self._connection.attempt
+        if known.address is not None and (known.host, known.port) == (attempt.host, attempt.port):
+            # where the connection leads that this one may use again
+            attempt = at(attempt, known.address)
         verdict = await self._judgement.settle(attempt)
-        if isinstance(verdict, Undecided):
-            # only its address can be missing now
-            _, attempt = await self._judgement.addresses(attempt)
-            verdict = await self._judgement.settle(attempt)
+        if attempt.address is None:
+            attempt, verdict = await self._with_address(attempt, verdict)
         if isinstance(verdict, Undecided):
             return Decided(action="deny", rule="undecided", reason="what the rule asks for is not known here")
         self._connection.attempt = attempt
         return verdict if verdict.action == "allow" else _allowed(verdict)
+
+    async def _with_address(
+        self, attempt: Attempt, verdict: Decided | Undecided
+    ) -> tuple[Attempt, Decided | Undecided]:
+        """A name that does not exist is allowed all the same; dialling says so. Raises Refused."""
+        try:
+            _, settled = await self._judgement.addresses(attempt)
+        except Refused as refused:
+            if refused.verdict == "denied":
+                raise
+            return attempt, verdict
+        return replace(settled, address=None), await self._judgement.settle(settled)
 
     async def dial(self, host: str, port: int) -> ByteStream:
         spare, self._spare = self._spare, None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cloche.egress import flow
+from cloche.egress.attempt import Decided
 from cloche.egress.connection import Connection
 from cloche.egress.hooks import Tunnel
 from cloche.egress.passage import Passage
@@ -10,8 +13,39 @@ from cloche.egress.sockets import SocketStream
 from cloche.egress.way_out import WayOut
 
 
-async def until_tunnel(stream: SocketStream, connection: Connection) -> Tunnel | None:
-    """None: the client has had enough. Raises CancelledError only."""
-    passage = Passage(connection, WayOut(connection))
-    first = stream.take_peeked()
-    return await flow.serve_requests(stream, None, passage, first)
+class ProxyClient:
+    """`connection` is of the request that is carried now."""
+
+    def __init__(self, stream: SocketStream, connection: Connection) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._attached = connection.attached
+        self._task: asyncio.Task[None] | None = None
+        self._revoked = False
+
+    async def until_tunnel(self) -> Tunnel | None:
+        """None: the client has had enough, or a change of policy has ended it. Raises CancelledError only."""
+        self._task = asyncio.current_task()
+        self._attached.connections.add(self)
+        passage = Passage(self._connection, WayOut(self._connection))
+        try:
+            return await flow.serve_requests(self._stream, None, passage, self._stream.take_peeked())
+        except asyncio.CancelledError:
+            if not self._revoked or self._task is None:
+                raise
+            self._task.uncancel()
+            self._attached.write(self._connection.line("revoked", "a change of the policy ended it"))
+            return None
+        finally:
+            self._attached.connections.discard(self)
+
+    def review(self) -> None:
+        """The policy is another: a request that it does not allow ends in the middle."""
+        attempt = self._connection.attempt
+        if not attempt.host or self._revoked or self._task is None:
+            return
+        verdict = self._attached.decide(attempt)
+        if isinstance(verdict, Decided) and verdict.action == "deny":
+            self._connection.decision = verdict
+            self._revoked = True
+            self._task.cancel()

@@ -116,7 +116,7 @@ async def _ended(task: asyncio.Task[bytes]) -> None:
 class Pump:
     """One direction. It reads only what the other side has taken."""
 
-    __slots__ = ("_meter", "_pending", "_relay", "_sending", "_source", "_target", "_wake", "ended")
+    __slots__ = ("_discard", "_meter", "_pending", "_relay", "_sending", "_source", "_target", "_wake", "ended")
 
     def __init__(
         self, relay: Relay, source: socket.socket, target: socket.socket, meter: Meter, *, sending: bool
@@ -127,6 +127,8 @@ class Pump:
         self._meter = meter
         self._sending = sending
         self._pending = b""
+        # of TCP, bytes go without being copied
+        self._discard = socket.MSG_TRUNC if source.family in (socket.AF_INET, socket.AF_INET6) else 0
         self._wake: asyncio.TimerHandle | None = None
         self.ended = False
 
@@ -167,25 +169,37 @@ class Pump:
             room = self._room()
             if not room:
                 return
-            count = self._source.recv_into(_buffer, room)
+            count = self._source.recv_into(_buffer, room, socket.MSG_PEEK)
             if not count:
                 self._end()
                 return
-            self._meter.took(count, sending=self._sending)
-            self._relay.moved_at = self._loop.time()
-            self._send(count)
-            if self._pending or count < CHUNK_BYTES:
+            if self._send(count) < count:
+                self._wait_for_target()
+                return
+            if count < CHUNK_BYTES:
                 return
 
-    def _send(self, count: int) -> None:
+    def _send(self, count: int) -> int:
+        """What the other side takes is taken from this one, and the rest stays in its socket: thousands of connections
+        that nobody reads from cost nothing here."""
         try:
             sent = self._target.send(_buffer[:count])
         except BlockingIOError:
-            sent = 0
-        if sent < count:
-            self._pending = bytes(_buffer[sent:count])
-            self._loop.remove_reader(self._source.fileno())
-            self._loop.add_writer(self._target.fileno(), self._guarded, self._flush)
+            return 0
+        self._meter.took(sent, sending=self._sending)
+        self._relay.moved_at = self._loop.time()
+        left = sent
+        while left:
+            left -= self._source.recv_into(_buffer, left, self._discard)
+        return sent
+
+    def _wait_for_target(self) -> None:
+        self._loop.remove_reader(self._source.fileno())
+        self._loop.add_writer(self._target.fileno(), self._guarded, self._go_on)
+
+    def _go_on(self) -> None:
+        self._loop.remove_writer(self._target.fileno())
+        self._loop.add_reader(self._source.fileno(), self._guarded, self._read)
 
     def _flush(self) -> None:
         try:
@@ -197,8 +211,7 @@ class Pump:
             self._loop.add_writer(self._target.fileno(), self._guarded, self._flush)
             return
         self._relay.moved_at = self._loop.time()
-        self._loop.remove_writer(self._target.fileno())
-        self._loop.add_reader(self._source.fileno(), self._guarded, self._read)
+        self._go_on()
 
     def _room(self) -> int:
         """How much to read now; 0: later. A budget that is used up is only hit when there is something to carry."""
