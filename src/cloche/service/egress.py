@@ -109,7 +109,8 @@ class EgressService:
         # whoever waits goes on first: the rule is for those that come
         await self._door.answer(ask_id, verdict)
         if verdict == "always":
-            await self.add_rule(record.sandbox.id, egress_rules.allowing(ask), project_id=project_id)
+            decided = await asyncio.to_thread(egress_rules.asking, record.sandbox.spec, ask)
+            await self.add_rule(record.sandbox.id, egress_rules.allowing(ask, decided), project_id=project_id)
 
     async def _changed(
         self, project_id: str, ref: str, change: Change, values: Mapping[str, str] | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
+from cloche.egress.policy import Attempt, Decided, compile_policy
 from cloche.model.egress import MAX_RULES, Ask, EgressPolicy, EgressRule, Protocol
 from cloche.model.errors import LimitHitError, NotFoundError
+from cloche.model.sandbox import SandboxSpec
 
 _PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
@@ -42,14 +44,27 @@ def _meaning(rule: EgressRule) -> EgressRule:
     return msgspec.structs.replace(rule, note="", action="allow", tls="pass", encrypted_hello=False, addresses=[])
 
 
-def allowing(ask: Ask) -> EgressRule:
-    """The rule that an answer "always" stands for: the very host, port, protocol, and the method where it is seen."""
+def allowing(ask: Ask, decided: Decided | None = None) -> EgressRule:
+    """The rule that an answer "always" stands for: the very host, port, protocol, and the method where it is seen.
+    `decided`: what the rule that asks has given to it besides."""
+    more: dict[str, Any] = {} if decided is None else {"addresses": list(decided.opened), "tls": decided.tls}
     ports = [str(ask.port)] if ask.port else []
     protocols = [spoken for spoken in _PROTOCOLS if spoken == ask.protocol]
     methods = [ask.method] if ask.method else []
     if _is_address(ask.host):
-        return EgressRule(cidrs=[ask.host], ports=ports, protocols=protocols, methods=methods)
-    return EgressRule(hosts=[ask.host], ports=ports, protocols=protocols, methods=methods)
+        return EgressRule(cidrs=[ask.host], ports=ports, protocols=protocols, methods=methods, **more)
+    return EgressRule(hosts=[ask.host], ports=ports, protocols=protocols, methods=methods, **more)
+
+
+def asking(spec: SandboxSpec, ask: Ask) -> Decided | None:
+    """What its policy says of a connection that waits for an answer. None: no such thing any more."""
+    if spec.egress is None:
+        return None
+    spoken = next((spoken for spoken in _PROTOCOLS if spoken == ask.protocol), None)
+    attempt = Attempt(host=ask.host, is_address=_is_address(ask.host), port=ask.port, protocol=spoken,
+                      method=ask.method or None, path=ask.path or None)  # fmt: skip
+    decision = compile_policy(spec.egress, spec.secrets).decide(attempt)
+    return decision if isinstance(decision, Decided) and decision.action == "ask" else None
 
 
 def _is_address(host: str) -> bool:

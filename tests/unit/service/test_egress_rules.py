@@ -6,7 +6,8 @@ import pytest
 
 from cloche.model.egress import MAX_RULES, Ask, EgressPolicy, EgressRule
 from cloche.model.errors import LimitHitError, NotFoundError
-from cloche.service.egress_rules import allowing, with_rule, without_rule
+from cloche.model.sandbox import SandboxSpec
+from cloche.service.egress_rules import allowing, asking, with_rule, without_rule
 
 A, B = EgressRule(hosts=["a.example"]), EgressRule(hosts=["b.example"])
 NOT_A = EgressRule(action="deny", hosts=["a.example"])
@@ -70,3 +71,13 @@ def test_a_rule_goes_whatever_its_note_is():
 )  # fmt: skip
 def test_always_allows_what_was_asked_and_no_more(ask, rule):
     assert allowing(Ask(id="1", sandbox_id="sb", **ask)) == rule
+
+
+def test_always_keeps_what_the_rule_that_asks_has_given():
+    asks = EgressRule(action="ask", hosts=["*.example"], ports=["1-65535"], addresses=["10.0.0.0/8"], tls="inspect")
+    ask = Ask(id="1", sandbox_id="sb", host="a.example", port=443, protocol="tls", method="GET", path="/")
+    decided = asking(SandboxSpec(egress=EgressPolicy(rules=[asks])), ask)
+    made = allowing(ask, decided)
+    assert (made.addresses, made.tls, made.hosts) == (["10.0.0.0/8"], "inspect", ["a.example"])
+    assert asking(SandboxSpec(), ask) is None
+    assert asking(SandboxSpec(egress=EgressPolicy()), ask) is None

@@ -1,0 +1,345 @@
+"""Policies, secrets and the door over the life of sandboxes and of their node: real ones, with servers and a DNS server
+on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import signal
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cloche import Sandbox
+from cloche.model.errors import ClocheError, UnavailableError
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_world import certificates
+from tests.integration.node_harness import ask, end_node, namespace_home, node_pid, wait_for_exit
+
+NAME = "files.example"
+OTHER = "other.example"
+VALUE = "value-that-no-file-may-have"
+BACK_SECONDS = 30
+
+
+@dataclass
+class World:
+    """Ports on 127.0.0.1, where all hosts are. `seen`: Authorization headers that the TLS server got. `held`: answers
+    to /slow wait for it."""
+
+    plain: int = 0
+    tls: int = 0
+    seen: list[str] = field(default_factory=list)
+    held: threading.Event = field(default_factory=threading.Event)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    @property
+    def net(self) -> str:
+        """Both servers, under one name."""
+        return f"{NAME}:{self.plain}+{self.tls}@127.0.0.0/8"
+
+    @property
+    def url(self) -> str:
+        return f"http://{NAME}:{self.plain}"
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    world: World
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Connections are cut on purpose."""
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        world = self.server.world
+        world.seen.append(self.headers.get("Authorization", ""))
+        if self.path == "/slow":
+            world.asked.release()
+            world.held.wait(BACK_SECONDS)
+        said = f"hello {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(world: World, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    with _Server(("127.0.0.1", 0), _Answers) as server:
+        server.world = world
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    names, made = DnsServer(), World()
+    try:
+        for host in (NAME, OTHER):
+            names.add(host, "127.0.0.1")
+        with certificates() as authority, served(made) as plain, served(made, authority.server(NAME)) as tls:
+            made.plain, made.tls = plain, tls
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("CLOCHE_DNS", names.address)
+                patch.setenv("CLOCHE_UPSTREAM_CA", authority.file)
+                yield made
+    finally:
+        names.close()
+
+
+@pytest.fixture(scope="module")
+def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with namespace_home(tmp_path_factory.mktemp("egress") / "home") as place:
+        yield place
+
+
+def fetched(box: Sandbox, url: str, *more: str) -> str:
+    """What curl says: the body, or "error N"."""
+    done = box.exec("sh", "-c", 'curl -sS -m 20 "$@" || echo "error $?"', "sh", *more, url, timeout_seconds=60)
+    return done.stdout
+
+
+def until_fetched(box: Sandbox, url: str) -> None:
+    """The door comes back by itself; each attempt waits for what it has to wait for."""
+    for _ in range(BACK_SECONDS):
+        if fetched(box, url).startswith("hello"):
+            return
+    raise AssertionError("the network has not come back")
+
+
+def door_of(home: Path) -> int:
+    """The process id of the node's door."""
+    node = node_pid(home)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == node and b"cloche.egress.door" in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+    raise AssertionError("the node has no door")
+
+
+class TestPolicies:
+    def test_what_is_allowed_works_with_and_without_a_proxy(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            assert fetched(box, f"{world.url}/a") == "hello /a\n"
+            if box.egress().transparent_tcp:
+                assert fetched(box, f"{world.url}/b", "--noproxy", "*") == "hello /b\n"
+            assert "egress_denied" in fetched(box, f"http://{OTHER}:{world.plain}/")
+
+    def test_a_closed_one_reaches_nothing_and_is_opened_and_closed_live(self, home, world):
+        with Sandbox.create() as box:
+            assert fetched(box, f"{world.url}/").startswith("error")
+            box.allow(world.net)
+            assert fetched(box, f"{world.url}/") == "hello /\n"
+            box.set_policy(None)
+            assert fetched(box, f"{world.url}/").startswith("error")
+
+    def test_what_a_closed_one_tried_is_suggested(self, home, world):
+        with Sandbox.create() as box:
+            fetched(box, f"{world.url}/")
+            suggested = box.suggest_policy()
+            assert any(NAME in word for word in suggested.words)
+
+    def test_a_change_ends_what_is_open_and_not_allowed_any_more(self, home, world):
+        world.held.clear()
+        try:
+            with Sandbox.create(net=world.net) as box:
+                slow = saying(box, f"{world.url}/slow")
+                assert world.asked.acquire(timeout=BACK_SECONDS)
+                box.set_policy(OTHER)
+                slow.wait()
+                assert "hello" not in box.files.read("/tmp/said")
+        finally:
+            world.held.set()
+
+    def test_two_are_apart(self, home, world):
+        with Sandbox.create(net=world.net) as one, Sandbox.create(net=OTHER) as other:
+            assert fetched(one, f"{world.url}/").startswith("hello")
+            assert "egress_denied" in fetched(other, f"{world.url}/")
+            one.stop()
+            assert "egress_denied" in fetched(other, f"{world.url}/")
+
+    def test_denials_are_events_and_lines(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            fetched(box, f"http://{OTHER}:{world.plain}/x")
+            kinds = [event.kind for event in box.events()]
+            assert "sandbox.egress_denied" in kinds
+            (line,) = [line for line in box.egress_log(verdicts=["denied"]) if line.host == OTHER and line.path]
+            assert (line.method, line.path, line.status) == ("GET", "/x", 403)
+
+    def test_a_question_is_answered(self, home, world):
+        with Sandbox.create(net=f"?{world.net}") as box:
+            waiting = saying(box, f"{world.url}/asked")
+            (found,) = asked_in(box)
+            assert (found.host, found.port) == (NAME, world.plain)
+            box.answer(found, "once")
+            waiting.wait()
+            assert box.files.read("/tmp/said") == "hello /asked\n"
+
+    def test_always_is_asked_once(self, home, world):
+        with Sandbox.create(net=f"?{world.net}") as box:
+            waiting = saying(box, f"{world.url}/asked")
+            (found,) = asked_in(box)
+            box.answer(found, "always")
+            waiting.wait()
+            assert box.files.read("/tmp/said") == "hello /asked\n"
+            assert box.egress().policy.rules[0].hosts == [NAME]
+            assert fetched(box, f"{world.url}/again") == "hello /again\n"
+
+
+def saying(box: Sandbox, url: str):
+    """curl under way; what it says will be in a file."""
+    return box.spawn("sh", "-c", 'curl -sS -m 60 "$1" > /tmp/said', "sh", url)
+
+
+def asked_in(box: Sandbox):
+    for event in box._node.events(sandbox=box.id, follow=True):
+        if event.kind == "sandbox.egress_ask":
+            return box.asks()
+    raise AssertionError("nobody asked")
+
+
+class TestLife:
+    def test_after_a_stop_it_is_as_before(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            box.stop()
+            box.start()
+            assert fetched(box, f"{world.url}/") == "hello /\n"
+
+    def test_traffic_is_counted_and_kept(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            fetched(box, f"{world.url}/")
+            box.stop()
+            counters = box.egress().counters
+            assert counters.received_bytes > 0
+            box.start()
+            fetched(box, f"{world.url}/")
+            box.stop()
+            assert box.egress().counters.received_bytes >= 2 * counters.received_bytes
+
+    def test_a_door_that_is_killed_comes_back(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            assert fetched(box, f"{world.url}/").startswith("hello")
+            killed = door_of(home)
+            os.kill(killed, signal.SIGKILL)
+            until_fetched(box, f"{world.url}/")
+            assert door_of(home) != killed
+            assert "egress_denied" in fetched(box, f"http://{OTHER}:{world.plain}/")
+
+    def test_without_a_door_nothing_opens(self, home, world):
+        with Sandbox.create(net=world.net) as box:
+            stopped = door_of(home)
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                assert fetched(box, f"{world.url}/", "-m", "2").startswith("error")
+            finally:
+                os.kill(stopped, signal.SIGKILL)
+            until_fetched(box, f"{world.url}/")
+
+    def test_a_node_that_is_killed_takes_its_door_along_and_the_next_one_opens_again(self, home, world):
+        box = Sandbox.create(net=world.net)
+        door = door_of(home)
+        end_node(home, signal.SIGKILL)
+        wait_for_exit(door)
+        # the next request starts a node, which has attached it before it answers
+        assert fetched(Sandbox.from_id(box.id), f"{world.url}/") == "hello /\n"
+        assert "egress_denied" in fetched(Sandbox.from_id(box.id), f"http://{OTHER}:{world.plain}/")
+        Sandbox.from_id(box.id).remove()
+
+
+class TestSecrets:
+    def test_the_value_reaches_its_host_and_nobody_else(self, home, world):
+        with Sandbox.create(net=world.net, secrets=[(f"TOKEN@{NAME}", VALUE)]) as box:
+            world.seen.clear()
+            said = sent(box, world)
+            assert said == "hello /known\n", said
+            assert world.seen == [f"Bearer {VALUE}"]
+            assert VALUE not in box.exec("env").stdout
+            refused = box.exec("sh", "-c", f'curl -sS -m 20 -H "X-Key: $TOKEN" {world.url}/plain').stdout
+            assert "secret_misused" in refused
+            assert world.seen == [f"Bearer {VALUE}"]
+            box.set_policy(world.net)
+        assert holding(home, VALUE) == []
+
+    def test_a_new_node_asks_for_a_value_that_it_was_given(self, home, world):
+        box = Sandbox.create(net=world.net, secrets=[(f"TOKEN@{NAME}", VALUE)])
+        end_node(home, signal.SIGKILL)
+        found = Sandbox.from_id(box.id)
+        world.seen.clear()
+        refused = sent(found, world)
+        assert "TOKEN" in refused
+        assert world.seen == []
+        assert found.egress().missing_secrets == ["TOKEN"]
+        found.give_secret(f"TOKEN@{NAME}", "newer")
+        assert sent(found, world) == "hello /known\n"
+        assert world.seen == ["Bearer newer"]
+        found.remove()
+
+    def test_a_new_node_reads_a_file_again(self, home, world, tmp_path):
+        (tmp_path / "token").write_text("from a file\n")
+        box = Sandbox.create(net=world.net, secrets=[f"TOKEN=file:{tmp_path / 'token'}@{NAME}"])
+        end_node(home, signal.SIGKILL)
+        world.seen.clear()
+        assert sent(Sandbox.from_id(box.id), world) == "hello /known\n"
+        assert world.seen == ["Bearer from a file"]
+        Sandbox.from_id(box.id).remove()
+
+
+def sent(box: Sandbox, world: World) -> str:
+    """What comes back for a request with the secret's placeholder in it."""
+    command = f'curl -sS -m 20 -H "Authorization: Bearer $TOKEN" https://{NAME}:{world.tls}/known'
+    done = box.exec("sh", "-c", command, timeout_seconds=60)
+    return done.stdout + done.stderr
+
+
+def holding(home: Path, text: str) -> list[str]:
+    """Files of the data directory with this in them."""
+    files = (path for path in home.rglob("*") if path.is_file() and not path.is_symlink())
+    return [str(path) for path in files if text.encode() in path.read_bytes()]
+
+
+class TestNoDoor:
+    def test_a_create_with_a_policy_fails_whole_and_a_closed_one_works(self, world, tmp_path):
+        place = tmp_path / "home"
+        with namespace_home(place):
+            # where the authority is kept is no directory, so the door cannot begin
+            (place / "egress").touch()
+            with pytest.raises(UnavailableError) as failed:
+                Sandbox.create(net=world.net)
+            assert "door" in failed.value.message
+            assert Sandbox.list() == []
+            with Sandbox.create() as box:
+                with pytest.raises(ClocheError):
+                    box.allow(world.net)
+                assert box.egress().policy is None
+            (place / "egress").unlink()
+            with Sandbox.create(net=world.net) as box:
+                assert fetched(box, f"{world.url}/") == "hello /\n"
+
+    def test_closed_sandboxes_start_no_door(self, tmp_path):
+        with namespace_home(tmp_path / "home") as place:
+            with Sandbox.create():
+                with pytest.raises(AssertionError):
+                    door_of(place)
+                status, _ = ask(place, "GET", "/v1/egress/presets")
+                assert status == 200
