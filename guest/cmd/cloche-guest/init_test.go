@@ -22,7 +22,7 @@ func startInit(t *testing.T) *http.Client {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := exec.Command("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
+	if err := exec.Command("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
 		t.Skipf("no user and pid namespaces through unshare(1) on this machine: %v", err)
 	}
 	held, lifeline, err := os.Pipe()
@@ -38,7 +38,7 @@ func startInit(t *testing.T) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guest := exec.Command("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", filepath.Join(dir, "cloche-guest"))
+	guest := exec.Command("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", filepath.Join(dir, "cloche-guest"))
 	guest.ExtraFiles = []*os.File{held, listening, listening} // the last one is a stray that nobody tells of
 	guest.Env = []string{"CLOCHE_LIFELINE_FD=3", "CLOCHE_LISTEN_FD=4", "CLOCHE_SHARED_UID=1", "CLOCHE_NONCE=n"}
 	guest.Stderr = os.Stderr
