@@ -91,18 +91,18 @@ def status_of(info: ProcessInfo) -> int:
 
 
 def _told(sandbox: Sandbox, result: ExecResult, began: float) -> int:
-    denied = refusals.as_json(_refused(sandbox, began))
+    denied = refusals.as_json(_refused(sandbox, began, failed=result.exit_code != 0))
     render.print_json({"sandbox": sandbox.id, **result.to_json(), "denied": denied})
     return result.exit_code
 
 
-def _refused(sandbox: Sandbox, began: float) -> list[AuditLine]:
+def _refused(sandbox: Sandbox, began: float, *, failed: bool) -> list[AuditLine]:
     # of one that is closed no times are known: only what a new one has tried was certainly this command's
-    return refusals.since(sandbox, began) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
+    return refusals.since(sandbox, began, failed=failed) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
 
 
 def _tell_refused(sandbox: Sandbox, began: float) -> None:
-    lines = _refused(sandbox, began)
+    lines = _refused(sandbox, began, failed=True)
     if lines:
         words = refusals.words_for(sandbox, lines, whole=_is_new(sandbox))
         say(refusals.told(lines, words, None if _is_new(sandbox) else sandbox.name or sandbox.id))

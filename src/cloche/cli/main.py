@@ -41,6 +41,7 @@ COMMANDS = {
     "rm": "Remove sandboxes.",
     "policy": "See and change what sandboxes may reach.",
     "publish": "Let this machine reach a port of a sandbox.",
+    "forward": "Carry connections to local ports into a sandbox, until Ctrl-C.",
     "template": "Name what is made often, and keep some of it warm.",
     "doctor": "Say what this machine can do, and how to make it do more.",
     "setup": "Fetch what ENGINE needs, such as the kernel for virtual machines.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from shlex import quote
@@ -15,17 +16,21 @@ from cloche.sdk.egress_values import PolicyInfo, rule_word
 
 MAX_LINES = 1000
 MAX_NAMED = 3
+PAUSES_SECONDS = (0.0, 0.05, 0.2)
 #: what decided when no rule of the policy did: only then is a rule more of any use
 OPEN_ENDED = ("default", "closed", "")
 
 
-def since(sandbox: Sandbox, moment: float) -> list[AuditLine]:
-    """What was refused since then (UTC seconds), each place once; nothing when that cannot be said."""
-    with suppress(ClocheError):
-        if sandbox.known.spec.egress is None:
-            return []
-        lines = sandbox.egress_log(since=moment, verdicts=["denied"], limit=MAX_LINES)
-        return list({(line.host, line.port, line.rule): line for line in lines}.values())
+def since(sandbox: Sandbox, moment: float, *, failed: bool) -> list[AuditLine]:
+    """What was refused since then (UTC seconds), each place once; nothing when that cannot be said. A connection gets
+    its line when it is over, which may be a moment after the command: of one that `failed` it is waited for."""
+    if sandbox.known.spec.egress is None:
+        return []
+    for pause in PAUSES_SECONDS if failed else (0.0,):
+        time.sleep(pause)
+        with suppress(ClocheError):
+            if lines := sandbox.egress_log(since=moment, verdicts=["denied"], limit=MAX_LINES):
+                return list({(line.host, line.port, line.rule): line for line in lines}.values())
     return []
 
 
