@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,9 +35,13 @@ from cloche.egress.news import EventPace
 from cloche.egress.node_streams import NodeStreams
 from cloche.egress.own_addresses import OwnAddresses
 from cloche.egress.resolve import Resolver
+from cloche.egress.trusted import certificate_pem
 from cloche.egress.upstream_proxy import UpstreamProxies
 from cloche.egress.world import Inspects, World
 from cloche.model.errors import ClocheError, InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from cloche.egress.authority import Authority
 
 LAST_WORDS_SECONDS = 0.5
 
@@ -74,22 +79,21 @@ class Doorkeeper:
             leave(1)
 
     def _setup(self, setup: Setup) -> None:
-        from cloche.egress.authority import Authority
-
-        authority = Authority.open(Path(setup.home))
-        self._audit = AuditWriter(str(Path(setup.home) / "audit"))
+        home = Path(setup.home)
+        self._audit = AuditWriter(str(home / "audit"))
         self._world = World(
             resolver=Resolver(setup.resolver),
             proxies=UpstreamProxies(),
             own=OwnAddresses(),
             audit=self._audit,
             pace=EventPace(),
-            inspector=_inspector(authority, setup.upstream_authorities),
+            inspector=_inspector(home, setup.upstream_authorities),
             tell=self._control.send,
             neighbours=self._guests.neighbour,
         )
         port = self._ingress.start(setup.ingress_port)
-        self._control.send(Ready(pid=os.getpid(), ingress_port=port, authority_pem=authority.pem))
+        pem = certificate_pem(home) or _authority(home).pem
+        self._control.send(Ready(pid=os.getpid(), ingress_port=port, authority_pem=pem))
 
     def _last_words(self) -> None:
         """What is decided already is written down, if the disk is quick."""
@@ -180,15 +184,19 @@ class Doorkeeper:
         self._control.send(Reply(id=number, error=error.to_json()))
 
 
-def _inspector(authority: Any, upstream_authorities: str | None) -> Any:
+def _authority(home: Path) -> Authority:
+    from cloche.egress.authority import Authority
+
+    return Authority.open(home)
+
+
+def _inspector(home: Path, upstream_authorities: str | None) -> Callable[[], Inspects]:
     """Made when it is needed for the first time: most doors never end anybody's TLS."""
-    made: list[Inspects] = []
 
+    @functools.cache
     def inspector() -> Inspects:
-        if not made:
-            from cloche.egress.inspect import Inspector
+        from cloche.egress.inspect import Inspector
 
-            made.append(Inspector(authority, upstream_authorities))
-        return made[0]
+        return Inspector(_authority(home), upstream_authorities)
 
     return inspector
