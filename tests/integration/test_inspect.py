@@ -364,6 +364,10 @@ def in_chunks(data, size):
         lambda text: ok(gzip.compress(text[:9]) + gzip.compress(text[9:]), b"Content-Encoding: gzip"),
         lambda text: ok(text, b"Content-Encoding: br"),
         lambda text: ok(text, b"Content-Encoding: gzip, gzip"),
+        lambda text: ok(b"x", b"Content-Encoding: " + text),
+        lambda text: ok(b"", text + b": x"),
+        lambda text: text + b"\r\n\r\n",
+        lambda text: b"HTTP/1.1 200 OK\r\nContent-Length: " + text + b"\r\n\r\n",
         lambda text: b"HTTP/1.1 200 " + text + b"\r\nContent-Length: 0\r\n\r\n",
         lambda text: b"HTTP/1.1 103 Early\r\nLink: " + text + b"\r\n\r\n" + ok(text),
     ],
@@ -380,6 +384,14 @@ async def test_a_site_that_sends_a_value_back(inspector, ours, theirs, make, for
     refused = b"HTTP/1.1 502" in everything
     assert refused or any(event["what"] == "redacted" for event in hooks.events)
     assert VALUE not in repr((hooks.events, hooks.records))
+
+
+async def test_an_answer_that_cannot_be_searched_says_so(inspector, ours, theirs):
+    hooks = PeerHooks(given=[a_secret()])
+    handler = answering(ok(b"x", b"Content-Encoding: br"))
+    async with through(inspector, ours, handler, theirs.context(NAME), hooks) as (client, _):
+        status, _, body = await client.ask(a_get())
+    assert status == 502 and "encoded in a way" in json.loads(body)["error"]["message"]
 
 
 async def test_a_redirect_to_another_site_carries_no_value(inspector, ours, theirs):
@@ -405,7 +417,8 @@ async def test_a_websocket_that_sends_a_value_back(inspector, ours, theirs):
         await reader.read()
 
     async with through(inspector, ours, handler, theirs.context(NAME), PeerHooks(given=[one])) as (client, _):
-        upgrade = a_get("/", "Upgrade: websocket", "Connection: Upgrade", f"Authorization: {one.placeholder}")
+        compressed = "Sec-WebSocket-Extensions: permessage-deflate"
+        upgrade = a_get("/", "Upgrade: websocket", "Connection: Upgrade", f"A: {one.placeholder}", compressed)
         assert (await client.ask(upgrade, False))[0] == 101
         frame = await client.reader.readexactly(2 + len(VALUE))
         assert frame[:2] == b"\x81\x13" and VALUE.encode() not in frame

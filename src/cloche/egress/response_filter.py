@@ -18,32 +18,40 @@ _EITHER = 32 + zlib.MAX_WBITS
 
 
 def readable_only(headers: Headers) -> Headers:
-    """Asks the site for a body that the door can read."""
-    others = tuple(header for header in headers if header[0].lower() != b"accept-encoding")
+    """Asks the site for bodies, and frames of WebSockets, that the door can read."""
+    left_out = (b"accept-encoding", b"sec-websocket-extensions")
+    others = tuple(header for header in headers if header[0].lower() not in left_out)
     return (*others, (b"Accept-Encoding", b"identity"))
 
 
+class UnreadableBodyError(BadMessageError):
+    """The text has nothing in it that the site said."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, 502)
+
+
 class ResponseFilter:
-    """Of one response. Raises BadMessageError for a body in an encoding that the door cannot read."""
+    """Of one response. Raises UnreadableBodyError for a body in an encoding that the door cannot read."""
 
     def __init__(self, redaction: Redaction, head: ResponseHead, request: RequestHead) -> None:
         coding = b",".join(head.values(b"content-encoding")).strip().lower()
         encoded = coding not in (b"", b"identity") and head.body_for(request).kind != "none"
         if encoded and coding not in _READABLE:
-            text = coding.decode("ascii", "replace")[:40]
-            raise BadMessageError(f"the site encodes the body ({text}) although it was asked not to", 502)
+            # what the site calls it is not told: it could be a value
+            raise UnreadableBodyError("the body is encoded in a way that cannot be read, although it should not be")
         self._stream = RedactedStream(redaction)
         self._decoder = _Decoder() if encoded else None
         self.head = _redacted(_decoded(head) if encoded else head, redaction)
 
     def piece(self, data: bytes) -> Iterator[bytes]:
-        """Pieces that are not empty. Raises BadMessageError."""
+        """Pieces that are not empty. Raises UnreadableBodyError."""
         for plain in self._decoder.piece(data) if self._decoder else (data,):
             if done := self._stream.piece(plain):
                 yield done
 
     def end(self) -> bytes:
-        """Raises BadMessageError when the encoded body is not complete."""
+        """Raises UnreadableBodyError when the encoded body is not complete."""
         if self._decoder:
             self._decoder.end()
         return self._stream.end()
@@ -60,14 +68,14 @@ class _Decoder:
             try:
                 yield self._zlib.decompress(data, _STEP_BYTES)
             except zlib.error as error:
-                raise BadMessageError("the site's compressed body is damaged", 502) from error
+                raise UnreadableBodyError("the compressed body is damaged") from error
             data = self._zlib.unconsumed_tail or self._zlib.unused_data
             if self._zlib.eof and data:
                 self._zlib = zlib.decompressobj(_EITHER)
 
     def end(self) -> None:
         if not (self._zlib.eof or self._empty):
-            raise BadMessageError("the site's compressed body is not complete", 502)
+            raise UnreadableBodyError("the compressed body is not complete")
 
 
 def _decoded(head: ResponseHead) -> ResponseHead:

@@ -422,3 +422,26 @@ async def test_a_secret_never_goes_over_plain_http():
     assert status == 403 and json.loads(body)["error"]["code"] == "secret_misused" and not hooks.dialled
     (event,) = hooks.events
     assert (event["secret"], event["what"]) == ("TOKEN", "misused") and VALUE not in repr((event, hooks.records))
+
+
+async def test_a_site_that_never_reads_holds_a_request_only_for_so_long(monkeypatch):
+    monkeypatch.setattr(exchange, "ANSWER_SECONDS", 0.05)
+    ended = asyncio.Event()
+
+    async def handler(reader, writer):
+        await ended.wait()
+
+    async with through(handler) as (client, hooks):
+        head = f"POST / HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 100000000\r\n\r\n".encode()
+        client.writer.write(head + b"x" * 20_000_000)
+        await hooks.recorded.wait()
+        ended.set()
+    assert hooks.records[0].status == 504 and hooks.records[0].sent_bytes < 20_000_000
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_body():
+    async with through(echo) as (client, hooks):
+        await client.say(a_post(b"x" * 1000)[:-1])
+        client.reset()
+        await hooks.recorded.wait()
+    assert hooks.records[0].verdict in ("failed", "denied")
