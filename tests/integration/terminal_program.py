@@ -73,6 +73,12 @@ class TerminalProgram:
             os.close(descriptor)
         return self.process.wait(DEADLINE_SECONDS)
 
+    def rest(self) -> bytes:
+        """What has been shown and not been read, after its end."""
+        while select.select([self.controller], [], [], 0)[0]:
+            self.seen += os.read(self.controller, 65536)
+        return self.seen[self._read :]
+
     @property
     def is_as_before(self) -> bool:
         """Whether the terminal has the settings that it had before the program began."""
