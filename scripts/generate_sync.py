@@ -10,7 +10,7 @@ import tokenize
 from pathlib import Path
 
 SDK = Path(__file__).resolve().parents[1] / "src" / "cloche" / "sdk"
-BY_HAND = frozenset({"__init__.py", "bridge.py", "stream.py"})
+BY_HAND = frozenset({"__init__.py", "bridge.py", "forwarding.py", "stream.py"})
 HEADER = (
     "# Made from ../_async/{name} by scripts/generate_sync.py: edit there.\n# ruff: noqa: C416, I001, RUF100, UP028\n"
 )

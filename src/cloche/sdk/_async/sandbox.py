@@ -16,6 +16,7 @@ from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._async import bridge
+from cloche.sdk._async.dialing import AsyncDialing
 from cloche.sdk._async.files import AsyncFiles
 from cloche.sdk._async.network import AsyncNetwork
 from cloche.sdk._async.node import AsyncNode
@@ -45,7 +46,7 @@ Stdin = bytes | str | bridge.Chunks
 ProcessInfos = list[ProcessInfo]
 
 
-class AsyncSandbox(AsyncNetwork):
+class AsyncSandbox(AsyncNetwork, AsyncDialing):
     """A place to run code that nobody has reviewed. As a context manager it is removed at the end.
 
     Every call raises NotFoundError when it is gone, WrongStateError when its state forbids the call, SandboxDeadError

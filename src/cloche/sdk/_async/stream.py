@@ -5,6 +5,7 @@ Every method raises OSError, of which TimeoutError is one, and closes nothing by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 
@@ -32,10 +33,19 @@ class AsyncStream:
         """All of it, however long the other end takes."""
         await self._loop.sock_sendall(self._sock, data)
 
-    async def receive(self, seconds: float) -> bytes:
-        """What is there, or what comes within `seconds`; empty at the end."""
+    async def receive(self, seconds: float | None) -> bytes:
+        """What is there, or what comes within `seconds` (None: some day); empty at the end."""
         async with asyncio.timeout(seconds):
             return await self._loop.sock_recv(self._sock, READ_BYTES)
+
+    def finish(self) -> None:
+        """The other end reads an end from now on."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def give_up(self) -> None:
+        """In both directions: whoever waits on it wakes up."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def quiet(self) -> bool:
         """Whether nothing has come, not even its end."""

@@ -12,6 +12,7 @@ from cloche.model.errors import TimedOutError
 from cloche.sdk import wire
 from cloche.sdk._async import bridge
 from cloche.sdk._async.stream import AsyncStream
+from cloche.sdk._async.tunnel import AsyncTunnel
 from cloche.sdk.wire import ConnectionLostError, Query
 
 CONNECT_SECONDS = 10.0
@@ -31,6 +32,7 @@ class _Request(NamedTuple):
     begin: bytes
     rest: AsyncIterator[bytes] | bytes
     silence_seconds: float
+    may_upgrade: bool = False
 
 
 class AsyncReply:
@@ -127,6 +129,17 @@ class AsyncTransport:
         silence_seconds = self.silence_seconds if seconds is None else seconds
         return await self._checked(await self._send(_Request(method, head, content, silence_seconds)))
 
+    async def upgrade(self, path: str, *, query: Query | None = None, protocol: str) -> AsyncTunnel:
+        """A connection of its own that the node carries somewhere. Raises the typed error that the node gave."""
+        headers = [(b"Host", b"cloche"), (b"Connection", b"Upgrade"), (b"Upgrade", protocol.encode("ascii"))]
+        headers.append((b"Content-Length", b"0"))
+        head = request_head("POST", wire.target(path, query).encode("ascii"), headers)
+        reply = await self._checked(await self._send(_Request("POST", head, b"", self.silence_seconds, True)))
+        if reply._answer.status != 101:
+            await reply.aclose()
+            raise _lost("it did not switch protocols")
+        return AsyncTunnel(reply._stream, reply._answer.leading)
+
     async def aclose(self) -> None:
         """Close the idle connections; the next request opens new ones."""
         while self._idle:
@@ -151,7 +164,7 @@ class AsyncTransport:
         return await self._send_once(request)
 
     async def _send_once(self, request: _Request) -> AsyncReply:
-        stream, answer = await self._connection(), Answer()
+        stream, answer = await self._connection(), Answer(may_upgrade=request.may_upgrade)
         try:
             await _say(stream, request)
             while not answer.status:

@@ -18,6 +18,7 @@ from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
 from cloche.sdk import options, wire
 from cloche.sdk._sync import bridge
+from cloche.sdk._sync.dialing import Dialing
 from cloche.sdk._sync.files import Files
 from cloche.sdk._sync.network import Network
 from cloche.sdk._sync.node import Node
@@ -47,7 +48,7 @@ Stdin = bytes | str | bridge.Chunks
 ProcessInfos = list[ProcessInfo]
 
 
-class Sandbox(Network):
+class Sandbox(Network, Dialing):
     """A place to run code that nobody has reviewed. As a context manager it is removed at the end.
 
     Every call raises NotFoundError when it is gone, WrongStateError when its state forbids the call, SandboxDeadError

@@ -4,6 +4,7 @@ Every method raises OSError, of which TimeoutError is one, and closes nothing by
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 
@@ -25,10 +26,19 @@ class Stream:
         self._sock.settimeout(None)
         self._sock.sendall(data)
 
-    def receive(self, seconds: float) -> bytes:
-        """What is there, or what comes within `seconds`; empty at the end."""
+    def receive(self, seconds: float | None) -> bytes:
+        """What is there, or what comes within `seconds` (None: some day); empty at the end."""
         self._sock.settimeout(seconds)
         return self._sock.recv(READ_BYTES)
+
+    def finish(self) -> None:
+        """The other end reads an end from now on."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def give_up(self) -> None:
+        """In both directions: whoever waits on it wakes up."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def quiet(self) -> bool:
         """Whether nothing has come, not even its end."""

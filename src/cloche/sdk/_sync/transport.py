@@ -14,6 +14,7 @@ from cloche.model.errors import TimedOutError
 from cloche.sdk import wire
 from cloche.sdk._sync import bridge
 from cloche.sdk._sync.stream import Stream
+from cloche.sdk._sync.tunnel import Tunnel
 from cloche.sdk.wire import ConnectionLostError, Query
 
 CONNECT_SECONDS = 10.0
@@ -33,6 +34,7 @@ class _Request(NamedTuple):
     begin: bytes
     rest: Iterator[bytes] | bytes
     silence_seconds: float
+    may_upgrade: bool = False
 
 
 class Reply:
@@ -129,6 +131,17 @@ class Transport:
         silence_seconds = self.silence_seconds if seconds is None else seconds
         return self._checked(self._send(_Request(method, head, content, silence_seconds)))
 
+    def upgrade(self, path: str, *, query: Query | None = None, protocol: str) -> Tunnel:
+        """A connection of its own that the node carries somewhere. Raises the typed error that the node gave."""
+        headers = [(b"Host", b"cloche"), (b"Connection", b"Upgrade"), (b"Upgrade", protocol.encode("ascii"))]
+        headers.append((b"Content-Length", b"0"))
+        head = request_head("POST", wire.target(path, query).encode("ascii"), headers)
+        reply = self._checked(self._send(_Request("POST", head, b"", self.silence_seconds, True)))
+        if reply._answer.status != 101:
+            reply.close()
+            raise _lost("it did not switch protocols")
+        return Tunnel(reply._stream, reply._answer.leading)
+
     def close(self) -> None:
         """Close the idle connections; the next request opens new ones."""
         while self._idle:
@@ -153,7 +166,7 @@ class Transport:
         return self._send_once(request)
 
     def _send_once(self, request: _Request) -> Reply:
-        stream, answer = self._connection(), Answer()
+        stream, answer = self._connection(), Answer(may_upgrade=request.may_upgrade)
         try:
             _say(stream, request)
             while not answer.status:

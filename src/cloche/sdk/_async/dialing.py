@@ -1,0 +1,42 @@
+"""Connections from this program into a sandbox, and local ports that lead to it."""
+
+from __future__ import annotations
+
+from cloche.model.errors import InvalidError
+from cloche.sdk._async import forwarding
+from cloche.sdk._async.forwarding import AsyncForward
+from cloche.sdk._async.transport import AsyncTransport
+from cloche.sdk._async.tunnel import AsyncTunnel
+from cloche.sdk.listening import listen
+from cloche.sdk.wire import Query
+
+
+class AsyncDialing:
+    """The part of a sandbox that is what listens in it. The sandbox needs no network for any of this."""
+
+    _transport: AsyncTransport
+    _path: str
+
+    async def dial(self, port: int | None = None, *, host: str | None = None, unix: str | None = None) -> AsyncTunnel:
+        """A connection to a port on its loopback (or on `host`, an address inside), or to the unix socket at the path
+        `unix` inside. Raises NotFoundError when nobody listens there."""
+        return await self._transport.upgrade(
+            f"{self._path}/dial", query=_place(port, host, unix), protocol=forwarding.PROTOCOL
+        )
+
+    async def forward(
+        self, port: int | None = None, *, host: str | None = None, unix: str | None = None,
+        local_port: int = 0, local_host: str = "127.0.0.1", local_unix: str | None = None,
+    ) -> AsyncForward:  # fmt: skip
+        """Listen on this machine, at `local_port` (0: any that is free) or the unix socket `local_unix`, and carry each
+        connection to what `dial` would reach. Until it is closed, best by `with`. Raises UnavailableError when the
+        place is taken."""
+        place = _place(port, host, unix)
+        listening = listen(local_host, local_port, local_unix)
+        return await AsyncForward.start(self._transport, f"{self._path}/dial", place, listening)
+
+
+def _place(port: int | None, host: str | None, unix: str | None) -> Query:
+    if (port is None) == (unix is None):
+        raise InvalidError("give either a port or a unix socket", field="port")
+    return {"port": port, "host": host, "unix": unix}
