@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloche.egress.guest_streams import Connect, GuestRefusedError, switched
@@ -12,6 +12,7 @@ from cloche.egress.sockets import SocketStream
 
 #: browsers resolve every name below it to this machine, and no page of another machine can be served under it
 SUFFIX = ".localhost"
+PROTOCOL = b"cloche-stream"
 #: how long a guest may take to connect to a port inside; a paused one never answers
 DIAL_SECONDS = 5.0
 #: names of sandboxes that have gone are known for a while, so that a page can say so
@@ -48,17 +49,22 @@ class Entry:
         connect = streams(self.sandbox_id)
         if connect is None:
             raise UnreachableError("gone")
-        return await _dialled(switched(connect, b"/v1/dial?port=%d" % self.port, b"cloche-stream"))
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                return await self._dial(connect)
+        except GuestRefusedError as error:
+            raise UnreachableError("closed" if error.status == 404 else "silent") from error
+        except (TimeoutError, ConnectionError) as error:
+            raise UnreachableError("silent") from error
 
-
-async def _dialled(dialling: Awaitable[SocketStream]) -> SocketStream:
-    try:
-        async with asyncio.timeout(DIAL_SECONDS):
-            return await dialling
-    except GuestRefusedError as error:
-        raise UnreachableError("closed" if error.status == 404 else "silent") from error
-    except (TimeoutError, ConnectionError) as error:
-        raise UnreachableError("silent") from error
+    async def _dial(self, connect: Connect) -> SocketStream:
+        """Servers that listen on "localhost" take one of the two addresses, and not always the first."""
+        try:
+            return await switched(connect, b"/v1/dial?port=%d&host=127.0.0.1" % self.port, PROTOCOL)
+        except GuestRefusedError as error:
+            if error.status != 404:
+                raise
+            return await switched(connect, b"/v1/dial?port=%d&host=::1" % self.port, PROTOCOL)
 
 
 class Table:

@@ -24,6 +24,7 @@ class StandInGuest:
         self.open = 0
         self.changed = asyncio.Condition()
         self.paused = False
+        self.listens_on = b"127.0.0.1"
         self._tasks = set()
 
     async def serve(self, reader, writer):
@@ -42,7 +43,7 @@ class StandInGuest:
             await reader.read()
             return
         port = int(head.split(b"port=")[1].split()[0].split(b"&")[0])
-        if port not in self.ports:
+        if port not in self.ports or b"host=%b " % self.listens_on not in head:
             body = b'{"error": {"code": "not_found"}}'
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             return

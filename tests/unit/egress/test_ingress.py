@@ -89,6 +89,12 @@ async def test_a_name_in_capitals_or_another_port_is_the_same(tmp_path):
             assert (await world.ask(host=host))[2] == b"hi"
 
 
+async def test_a_server_that_listens_on_the_other_loopback_is_found(tmp_path):
+    async with a_world(tmp_path, answering(ok(b"hi"))) as world:
+        world.guest.listens_on = b"::1"
+        assert (await world.ask())[2] == b"hi"
+
+
 async def test_nothing_listens_yet_is_a_page_that_comes_back(tmp_path):
     async with a_world(tmp_path) as world:
         status, head, body = await world.ask("GET / HTTP/1.1", "Accept: text/html,*/*;q=0.8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def command(unix: str | None, host: str, as_json: bool, box: str, lines: Sequenc
         try:
             watch.interruptible(threading.Event().wait)
         except interrupts.Ended as ended:
-            return 0 if ended.number == interrupts.signal.SIGINT else ended.status
+            return 0 if ended.number == signal.SIGINT else ended.status
     return 0
 
 
