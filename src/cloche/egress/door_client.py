@@ -45,6 +45,8 @@ READY_SECONDS = 15.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 5.0
 #: a door that has lived for so long begins anew without a pause
 STEADY_SECONDS = 10.0
+#: a door that nobody needs any more takes memory for so long
+REST_SECONDS = 60.0
 #: streams to guests that are being opened at once
 MAX_OPENING = 256
 log = logging.getLogger("cloche.egress")
@@ -80,10 +82,11 @@ class DoorClient:
         self._opening: set[asyncio.Task[None]] = set()
         self._closing = False
         self._waiting = 0
+        self._rest: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> State:
-        if self._line is not None:
+        if self._works is not None:
             return "up"
         return "down" if self._keeper is not None and not self._keeper.done() else "off"
 
@@ -94,7 +97,7 @@ class DoorClient:
     @property
     def pid(self) -> int | None:
         """Of the process that works now."""
-        return self._ready.pid if self._ready and self._line else None
+        return self._ready.pid if self._ready and self._works else None
 
     def listen(self, listener: Listener) -> None:
         self._listener = listener
@@ -110,7 +113,7 @@ class DoorClient:
 
     async def attach(self, attach: Attach) -> None:
         self._attached[attach.sandbox_id] = attach
-        if self._line is not None:
+        if self._works is not None:
             await self._do(lambda number: msgspec.structs.replace(attach, id=number))
             return
         # a door that begins is told of all that are attached
@@ -125,16 +128,29 @@ class DoorClient:
 
     async def detach(self, sandbox_id: str) -> EgressCounters | None:
         known = self._attached.pop(sandbox_id, None)
+        self._may_rest()
         for key in [key for key in self._published if key[0] == sandbox_id]:
             del self._published[key]
-        if known is None or self._line is None:
+        line = self._works
+        if known is None or line is None:
             return known.counters if known else None
         try:
-            last = await self._send(self._line, lambda number: Detach(id=number, sandbox_id=sandbox_id))
+            last = await self._send(line, lambda number: Detach(id=number, sandbox_id=sandbox_id))
             return msgspec.convert(last, EgressCounters) if last else known.counters
         except (ClocheError, msgspec.ValidationError) as error:
             log.info("sandbox %s was not detached: %s", sandbox_id, error)
             return known.counters
+
+    def _may_rest(self) -> None:
+        """Nobody may need it any more."""
+        if not self._attached and self._rest is None and self._line is not None:
+            self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end_unneeded)
+
+    def _end_unneeded(self) -> None:
+        self._rest = None
+        if self._line is not None and not self._attached and not self._waiting:
+            log.info("the door is not needed any more")
+            self._line.close()
 
     async def answer(self, ask_id: str, verdict: str) -> None:
         await self._do(lambda number: Answer(id=number, ask_id=ask_id, verdict=verdict))
@@ -159,11 +175,14 @@ class DoorClient:
             return await self._do(lambda number: msgspec.structs.replace(wanted, id=number, address_port=0))
 
     async def unpublish(self, sandbox_id: str, port: int) -> None:
-        if self._published.pop((sandbox_id, port), None) is not None and self._line is not None:
-            await self._send(self._line, lambda number: Unpublish(id=number, sandbox_id=sandbox_id, port=port))
+        line = self._works
+        if self._published.pop((sandbox_id, port), None) is not None and line is not None:
+            await self._send(line, lambda number: Unpublish(id=number, sandbox_id=sandbox_id, port=port))
 
     async def close(self) -> None:
         self._closing = True
+        if self._rest is not None:
+            self._rest.cancel()
         if self._line is not None:
             self._line.close()
         if self._keeper is not None:
@@ -178,13 +197,19 @@ class DoorClient:
         number = line.new_id()
         return await line.answer(line.ask(make(number), number), number)
 
+    @property
+    def _works(self) -> DoorLine | None:
+        """The line of a process that lives, as far as anybody knows."""
+        return self._line if self._line is not None and not self._line.lost.is_set() else None
+
     async def _up(self) -> DoorLine:
         """The line, when the next start at the latest has succeeded. Raises UnavailableError when that fails."""
-        if self._line is None:
+        if self._works is None:
             await self._next_turn()
-        if self._line is None:
+        line = self._works
+        if line is None:
             raise self._failure or UnavailableError("the node is leaving")
-        return self._line
+        return line
 
     async def _next_turn(self) -> None:
         self._waiting += 1
@@ -230,7 +255,7 @@ class DoorClient:
             self._line = None
             line.close()
             await _ended(process)
-        if not self._closing:
+        if not self._closing and self._attached:
             log.warning("the door has ended with status %s", process.returncode)
 
     async def _begin(self, line: DoorLine, hello: asyncio.Future[Ready]) -> None:

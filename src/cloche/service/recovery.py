@@ -29,7 +29,11 @@ async def recover(core: Core, reaper: Reaper) -> list[str]:
         async with gate, core.locks.hold(record.sandbox.id):
             return await _settle_or_fail(core, reaper, record, intents.get(record.sandbox.id))
 
-    done = await asyncio.gather(*(settle(record) for record in await _all_records(core)))
+    records = await _all_records(core)
+    for record in records:
+        if record.sandbox.state in teardown.ALIVE:
+            core.door.expect(record.sandbox.spec)
+    done = await asyncio.gather(*(settle(record) for record in records))
     return [line for line in done if line] + await _sweep(core)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from cloche.model import template as rules
@@ -9,7 +10,7 @@ from cloche.model.errors import LimitHitError, NotFoundError
 from cloche.model.events import DEFAULT_PROJECT
 from cloche.model.sandbox import SandboxSpec
 from cloche.model.template import Template, TemplateList, TemplateSpec, WarmContext
-from cloche.service import bringup
+from cloche.service import bringup, egress_specs
 from cloche.service.core import Core
 
 
@@ -24,10 +25,12 @@ class TemplateService:
         raise here: UnavailableError, LimitUnenforceableError."""
         rules.check_name(name)
         asked.check()
-        await self._try(asked.spec)
+        spec = egress_specs.asked_for(asked.spec)
+        await asyncio.to_thread(egress_specs.require_usable, spec)
+        await self._try(spec)
         await self._require_room(name, project_id)
         now = self._core.clock.now()
-        template = Template(name=name, project_id=project_id, spec=asked.spec, warm=asked.warm, created_at=now,
+        template = Template(name=name, project_id=project_id, spec=spec, warm=asked.warm, created_at=now,
                             updated_at=now)  # fmt: skip
         await self._core.store.put_template(template)
         await self._changed()

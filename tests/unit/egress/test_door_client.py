@@ -193,6 +193,27 @@ async def test_what_is_too_large_is_refused_and_the_line_stays(door):
 
 
 @pytest.mark.anyio
+async def test_one_that_nobody_needs_any_more_ends_after_a_while(door, monkeypatch, tmp_path):
+    monkeypatch.setattr(door_client, "REST_SECONDS", 0.0)
+    await door.attach(attach())
+    await door.detach(ID)
+    await turned_off(door)
+    await door.attach(attach())
+    assert ops(tmp_path) == ["setup", "attach", "detach", "setup", "attach"]
+
+
+@pytest.mark.anyio
+async def test_one_that_is_needed_again_stays(door, monkeypatch, tmp_path):
+    await door.attach(attach())
+    await door.detach(ID)
+    await door.attach(attach())
+    door._rest.cancel()
+    door._end_unneeded()
+    await door.answer("ask", "deny")
+    assert ops(tmp_path) == ["setup", "attach", "detach", "attach", "answer"]
+
+
+@pytest.mark.anyio
 async def test_its_end_is_waited_for(door):
     await door.attach(attach())
     pid = door.pid
