@@ -4,11 +4,13 @@ on loopback."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import http.server
 import os
 import signal
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -316,6 +318,83 @@ def holding(home: Path, text: str) -> list[str]:
     """Files of the data directory with this in them."""
     files = (path for path in home.rglob("*") if path.is_file() and not path.is_symlink())
     return [str(path) for path in files if text.encode() in path.read_bytes()]
+
+
+class TestPorts:
+    def test_a_server_inside_is_reached_from_this_machine(self, home):
+        with Sandbox.create() as box:
+            published = box.publish(8000)
+            serve(box)
+            assert read(published.url, published.address) == b"from inside\n"
+            assert box.publish(8000) == published
+            # nothing else has opened by that
+            assert box.egress().policy is None
+            box.unpublish(8000)
+            with pytest.raises(OSError):
+                read(published.url, published.address)
+
+    def test_url_and_address_stay_over_stop_door_and_node(self, home):
+        box = Sandbox.create()
+        published = box.publish(8000)
+        serve(box)
+        box.stop()
+        box.start()
+        serve(box)
+        assert read(published.url, published.address) == b"from inside\n"
+        os.kill(door_of(home), signal.SIGKILL)
+        assert until_read(published) == b"from inside\n"
+        end_node(home, signal.SIGKILL)
+        found = Sandbox.from_id(box.id)
+        assert found.publications() == [published]
+        assert read(published.url, published.address) == b"from inside\n"
+        found.remove()
+
+
+def serve(box: Sandbox) -> None:
+    """Returns when it listens."""
+    program = (
+        "import http.server, os; os.makedirs('/tmp/www', exist_ok=True); os.chdir('/tmp/www');"
+        "open('index.html', 'w').write('from inside\\n');"
+        "server = http.server.ThreadingHTTPServer(('127.0.0.1', 8000), http.server.SimpleHTTPRequestHandler);"
+        "open('/tmp/listens', 'w').close(); server.serve_forever()"
+    )
+    box.exec("rm", "-f", "/tmp/listens")
+    box.spawn("python3", "-c", program)
+    done = box.exec("sh", "-c", "while ! test -e /tmp/listens; do sleep 0.02; done", timeout_seconds=BACK_SECONDS)
+    assert done.exit_code == 0
+
+
+def read(url: str, address: str) -> bytes:
+    """By the name in the URL, at this address' machine, and by the address itself. Raises OSError."""
+    host = url.removeprefix("http://").rstrip("/")
+    port = int(host.rpartition(":")[2])
+    found = []
+    for place, said in ((("127.0.0.1", port), host), (_place(address), address)):
+        connection = http.client.HTTPConnection(*place, timeout=BACK_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("GET", "/", headers={"Host": said})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise OSError(answer.status)
+            found.append(answer.read())
+    assert found[0] == found[1]
+    return found[0]
+
+
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def until_read(published) -> bytes:
+    """A door that was killed comes back within moments."""
+    give_up = time.monotonic() + BACK_SECONDS
+    while True:
+        try:
+            return read(published.url, published.address)
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
 
 
 class TestNoDoor:

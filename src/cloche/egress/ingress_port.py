@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from pathlib import Path
 
 import msgspec
@@ -20,13 +19,13 @@ class Reachable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept_port(home: Path) -> int:
-    """That of the last door, if it can still be had; else 0."""
+    """That of the last door; 0 when there was none. Somebody else may have it now."""
     try:
         text = (home / "egress" / NAME).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return 0
     port = int(text) if text.isdigit() and len(text) <= 5 else 0
-    return port if 0 < port <= 65535 and _is_free(port) else 0
+    return port if port <= 65535 else 0
 
 
 def keep_port(home: Path, port: int) -> None:
@@ -38,12 +37,3 @@ def keep_port(home: Path, port: int) -> None:
         half.write_text(f"{port}\n", "ascii")
         os.replace(half, directory / NAME)
 
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
