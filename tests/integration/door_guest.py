@@ -313,7 +313,8 @@ def door_process(environment: dict[str, str] | None = None, **setup: Any) -> Ite
         finally:
             door.close()
         # what it logs is a fault of its own
-        assert door.log() == ""
+        log = door.log()
+        assert log == "", log
     finally:
         shutil.rmtree(home)
 

@@ -21,9 +21,7 @@ class WatchedStream:
 
     async def read(self) -> bytes:
         """Raises ConnectionError. May be cancelled: what comes meanwhile is kept for the next one."""
-        if self._ahead is None:
-            self._ahead = asyncio.ensure_future(self._stream.read(READ_BYTES))
-        data = await asyncio.shield(self._ahead)
+        data = await asyncio.shield(self.watch())
         self._ahead = None
         return data
 
@@ -35,6 +33,7 @@ class WatchedStream:
         """Done when the other end has said something (b"": that it has finished) or is gone."""
         if self._ahead is None:
             self._ahead = asyncio.ensure_future(self._stream.read(READ_BYTES))
+            self._ahead.add_done_callback(_looked_at)
         return self._ahead
 
     @property
@@ -51,3 +50,9 @@ class WatchedStream:
             await asyncio.wait({ahead})
             # whatever it was, nobody wants to know any more
             ahead.cancelled() or ahead.exception()
+
+
+def _looked_at(task: asyncio.Task[bytes]) -> None:
+    """Who watched may have gone: an error of the other end is then nobody's."""
+    if not task.cancelled():
+        task.exception()
