@@ -20,7 +20,7 @@ from typing import Protocol
 from cloche.cli import question, terminal
 from cloche.cli.failure import say
 from cloche.cli.gate import Gate
-from cloche.model.egress import Ask, EgressPolicy, Verdict
+from cloche.model.egress import Ask, Verdict
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.process import Process
 from cloche.sdk._sync.sandbox import Sandbox
@@ -37,11 +37,6 @@ class Face(Protocol):
     def ask(self, ask: Ask, box: str) -> Verdict | None: ...
 
 
-def asks(policy: EgressPolicy | None) -> bool:
-    """Whether a policy can ask at all."""
-    return policy is not None and "ask" in (policy.default, *(rule.action for rule in policy.rules))
-
-
 @dataclass(frozen=True)
 class Source:
     """Whose questions, and from which moment on (UTC seconds): one before the command began, as it may ask at once."""
@@ -51,10 +46,9 @@ class Source:
 
 
 def begin(source: Source, face: Face) -> None:
-    """Ask, in the background, whatever the policy of the sandbox asks. Nothing where it asks nothing."""
-    if asks(source.sandbox.known.spec.egress):
-        asker = Asker(source.sandbox, face)
-        threading.Thread(target=asker.run, args=(source.since,), daemon=True, name="cloche-asks").start()
+    """Ask, in the background, whatever the policy of the sandbox asks."""
+    asker = Asker(source.sandbox, face)
+    threading.Thread(target=asker.run, args=(source.since,), daemon=True, name="cloche-asks").start()
 
 
 class Asker:

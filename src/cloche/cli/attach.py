@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
-from cloche.cli import asking
 from cloche.cli import terminal as own_terminal
 from cloche.cli.failure import say
 from cloche.cli.gate import Gate
@@ -22,14 +22,17 @@ from cloche.sdk._sync.process import Process
 from cloche.sdk.collect import Collector
 from cloche.sdk.values import MAX_OUTPUT_BYTES, ExecResult, Exited, Gap, Output
 
+if TYPE_CHECKING:  # a command without questions does not import what asks them
+    from cloche.cli.asking import Source
+
 PIECE_BYTES = 64 << 10
 #: pieces of input that may wait for the process; a terminal gives at most 4 KiB at once
 WAITING_PIECES = 256
 
 
-def run(process: Process, watch: Watch, asks: asking.Source, *, stdin: bool, terminal: bool) -> ProcessInfo:
+def run(process: Process, watch: Watch, asks: Source | None, *, stdin: bool, terminal: bool) -> ProcessInfo:
     """Until the process ends: its output to this program's, and this program's input to it. What the network policy
-    of its sandbox asks meanwhile is asked here. The process is killed when the output cannot be written or this
+    of its sandbox `asks` meanwhile is asked here. The process is killed when the output cannot be written or this
     program is told to end."""
     screen, gate = own_terminal.ScreenWatch(), Gate()
     try:
@@ -40,8 +43,11 @@ def run(process: Process, watch: Watch, asks: asking.Source, *, stdin: bool, ter
             else:
                 stack.enter_context(forwarded(process, (signal.SIGINT,)))
             stack.callback(gate.close)
-            face = asking.PanelFace(gate, screen, process) if terminal else asking.face(gate, stdin=stdin)
-            asking.begin(asks, face)
+            if asks is not None:
+                from cloche.cli import asking
+
+                face = asking.PanelFace(gate, screen, process) if terminal else asking.face(gate, stdin=stdin)
+                asking.begin(asks, face)
             if stdin or terminal:
                 pieces = _typed(gate) if terminal else read_stdin()
                 _in_background(lambda: _pass_input(process, pieces), "cloche-input")

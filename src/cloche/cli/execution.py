@@ -6,18 +6,21 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cloche.cli import arguments, asking, attach, progress, refusals, render, temporary, terminal
+from cloche.cli import arguments, attach, progress, render, temporary, terminal
 from cloche.cli.failure import say
 from cloche.cli.interrupts import Watch
-from cloche.model.egress import AuditLine
 from cloche.model.errors import InvalidError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.values import ExecResult
+
+if TYPE_CHECKING:  # most commands ask nothing and are refused nothing
+    from cloche.cli.asking import Source
+    from cloche.model.egress import AuditLine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,11 +70,21 @@ def run(
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
-    asks = asking.Source(sandbox, began)
+    asks = _asks(sandbox, began)
     status = status_of(attach.run(started, watch, asks, stdin=streams.stdin, terminal=streams.terminal))
     if status and not streams.terminal and sys.stderr.isatty():
         _tell_refused(sandbox, began)
     return status
+
+
+def _asks(sandbox: Sandbox, began: float) -> Source | None:
+    """None: its policy asks nothing."""
+    policy = sandbox.known.spec.egress
+    if policy is None or "ask" not in (policy.default, *(rule.action for rule in policy.rules)):
+        return None
+    from cloche.cli.asking import Source
+
+    return Source(sandbox, began)
 
 
 def found(box: str) -> Sandbox:
@@ -91,17 +104,23 @@ def status_of(info: ProcessInfo) -> int:
 
 
 def _told(sandbox: Sandbox, result: ExecResult, began: float) -> int:
+    from cloche.cli import refusals
+
     denied = refusals.as_json(_refused(sandbox, began, failed=result.exit_code != 0))
     render.print_json({"sandbox": sandbox.id, **result.to_json(), "denied": denied})
     return result.exit_code
 
 
 def _refused(sandbox: Sandbox, began: float, *, failed: bool) -> list[AuditLine]:
+    from cloche.cli import refusals
+
     # of one that is closed no times are known: only what a new one has tried was certainly this command's
     return refusals.since(sandbox, began, failed=failed) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
 
 
 def _tell_refused(sandbox: Sandbox, began: float) -> None:
+    from cloche.cli import refusals
+
     lines = _refused(sandbox, began, failed=True)
     if lines:
         words = refusals.words_for(sandbox, lines, whole=_is_new(sandbox))

@@ -61,7 +61,7 @@ def _remedy(field: str) -> str | None:
     """Of a field without a remedy of its own."""
     if field.endswith(".preset"):
         return "cloche policy presets"
-    return _FLAGS.get("egress" if field.startswith("egress") else field)
+    return _FLAGS.get("egress" if field.startswith(("egress", "rule")) else field)
 
 
 def _tell(message: str, remedy: str | None, status: int) -> int:

@@ -1,5 +1,6 @@
 """What a caller may say of the network of a sandbox, and the values that it becomes. No I/O but the look at the
-environment, which is where most secrets come from."""
+environment, which is where most secrets come from. What reads words and checks policies is imported where there are
+any: most sandboxes have none."""
 
 from __future__ import annotations
 
@@ -10,10 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from cloche.model.egress import EgressPolicy, EgressRule, Secret, SecretSource
-from cloche.model.egress_checks import check_policy, check_rule
-from cloche.model.egress_words import parse_policy, parse_rule
 from cloche.model.errors import InvalidError
-from cloche.model.secret_words import parse_secret
 
 #: words, a policy, or None: not said, which is closed where nothing else says more
 Net = str | EgressPolicy | None
@@ -30,8 +28,13 @@ class GivenSecrets(NamedTuple):
 
 def policy(net: Net) -> EgressPolicy | None:
     """None: closed. Raises InvalidError naming the word or the field that is wrong."""
-    if net is None or isinstance(net, str):
-        return None if net is None else parse_policy(net)
+    if net is None:
+        return None
+    from cloche.model.egress_checks import check_policy
+    from cloche.model.egress_words import parse_policy
+
+    if isinstance(net, str):
+        return parse_policy(net)
     plain = msgspec.convert(msgspec.to_builtins(net), EgressPolicy)
     check_policy(plain)
     return plain
@@ -39,6 +42,9 @@ def policy(net: Net) -> EgressPolicy | None:
 
 def rule(word: str | EgressRule, action: Literal["allow", "deny"]) -> EgressRule:
     """The rule that a word means, with that action. Raises InvalidError."""
+    from cloche.model.egress_checks import check_rule
+    from cloche.model.egress_words import parse_rule
+
     if not isinstance(word, str):
         plain = msgspec.convert(msgspec.to_builtins(word), EgressRule)
         check_rule(plain)
@@ -80,6 +86,8 @@ def left_to_give(
 
 
 def _secret(each: SecretGiven, environ: Mapping[str, str]) -> tuple[Secret, str | None]:
+    from cloche.model.secret_words import parse_secret
+
     if isinstance(each, tuple):
         secret = parse_secret(each[0]).secret if isinstance(each[0], str) else each[0]
         # what is given is not read from anywhere else

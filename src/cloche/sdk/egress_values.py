@@ -16,7 +16,6 @@ from cloche.model.egress import (
     Secret,
     SecretSource,
 )
-from cloche.model.egress_words import policy_words, rule_words
 
 
 class RuleInfo(EgressRule, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -94,11 +93,16 @@ def words(policy: EgressPolicy | None) -> str:
     """A policy in one line, as `net=` takes it; budgets, notes and `accept` have no words."""
     if policy is None:
         return "none"
+    # most commands show no policy, and start sooner without what reads and writes words
+    from cloche.model.egress_words import policy_words
+
     return policy_words(EgressPolicy(default=policy.default, rules=[_plain(rule) for rule in policy.rules]))
 
 
 def rule_word(rule: EgressRule) -> str:
     """One rule as a word, without its note."""
+    from cloche.model.egress_words import rule_words
+
     return rule_words(_plain(rule))
 
 
