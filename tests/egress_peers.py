@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import struct
@@ -120,6 +121,8 @@ async def a_door(serve: Callable[[UnixStream], Awaitable[object]]) -> AsyncItera
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     loop, tasks = asyncio.get_running_loop(), []
+    faults: list[dict] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
 
     async def accept():
         while True:
@@ -138,6 +141,10 @@ async def a_door(serve: Callable[[UnixStream], Awaitable[object]]) -> AsyncItera
             task.cancel()
         await asyncio.gather(accepting, *tasks, return_exceptions=True)
         listener.close()
+    # a task whose exception nobody took is found when it goes
+    tasks.clear()
+    gc.collect()
+    assert not faults
 
 
 @dataclass

@@ -34,7 +34,7 @@ async def serve_requests(
     finally:
         await flow.close()
         if tunnel is None:
-            await client.close()
+            await flow.client.close()
     return tunnel
 
 
