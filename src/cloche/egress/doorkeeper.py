@@ -34,6 +34,7 @@ from cloche.egress.messages import (
 from cloche.egress.news import EventPace
 from cloche.egress.node_streams import NodeStreams
 from cloche.egress.own_addresses import OwnAddresses
+from cloche.egress.published import Visit
 from cloche.egress.resolve import Resolver
 from cloche.egress.trusted import certificate_pem
 from cloche.egress.upstream_proxy import UpstreamProxies
@@ -58,7 +59,7 @@ class Doorkeeper:
         self._world: World | None = None
         self._tasks: set[asyncio.Future[object]] = set()
         self._streams = NodeStreams(self._control.send)
-        self._ingress = Ingress(self._way_to)
+        self._ingress = Ingress(self._way_to, self._visited)
 
     def _received(self, message: FromNode, descriptors: list[int]) -> None:
         if isinstance(message, StreamReply):
@@ -162,6 +163,12 @@ class Doorkeeper:
     def _way_to(self, sandbox_id: str) -> Connect | None:
         guest = self._guests.get(sandbox_id)
         return None if guest is None else guest.connect
+
+    def _visited(self, visit: Visit) -> None:
+        """Somebody on this machine has used a published port."""
+        guest = self._guests.get(visit.entry.sandbox_id)
+        if guest is not None:
+            guest.attached.lines.write(visit.line(guest.attached.name))
 
     def _in_task(self, number: int, answer: Awaitable[dict[str, Any]]) -> None:
         async def reply() -> None:

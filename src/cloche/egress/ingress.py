@@ -7,21 +7,24 @@ which connects to the port inside: nothing in a sandbox is ever given a socket o
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import partial
 
 from cloche.egress import listener
 from cloche.egress.ingress_http import HttpConnection
 from cloche.egress.listener import Listener, ended
-from cloche.egress.published import Entry, Streams, Table, UnreachableError
+from cloche.egress.published import Entry, Streams, Table, UnreachableError, Visit
 from cloche.egress.relay import CHUNK_BYTES, Relay
 from cloche.egress.sockets import SocketStream, reset_on_close
 
 
 class Ingress:
-    """`streams` finds the way to the guest of a sandbox. Call `start` first, `close` at the end."""
+    """`streams` finds the way to the guest of a sandbox; `visited` is told of each connection that is over. Call
+    `start` first, `close` at the end."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, visited: Callable[[Visit], None] = lambda visit: None) -> None:
         self._streams = streams
+        self._visited = visited
         self._table = Table()
         self._by_name: Listener | None = None
         self._by_address: dict[Entry, Listener] = {}
@@ -74,34 +77,46 @@ class Ingress:
         await ended(entry.users)
 
     async def _serve_http(self, sock: socket.socket) -> None:
-        peer = sock.getpeername()[0]
-        await HttpConnection(SocketStream(sock), peer, self._table.named, self._streams).run()
+        await HttpConnection(SocketStream(sock), _peer(sock), self._table.named, self._streams, self._visited).run()
 
     async def _serve_raw(self, entry: Entry, sock: socket.socket) -> None:
         """A client of a port on which nobody listens sees a reset, as close to a refused connection as there is."""
+        visit = Visit(entry=entry, protocol="tcp", peer=_peer(sock))
         try:
             inside = await entry.dial(self._streams)
-        except UnreachableError:
+            await Relay(inside.socket, sock, _Counting(visit)).run(first=inside.take_peeked())
+        except UnreachableError as error:
+            visit.why = error.why
             reset_on_close(sock)
-            sock.close()
-            return
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            await Relay(sock, inside.socket, _Unmetered()).run(answered=inside.take_peeked())
         except OSError:
             pass
+        finally:
+            sock.close()
+            self._visited(visit)
 
 
-class _Unmetered:
+class _Counting:
     """Budgets are of what a sandbox begins itself."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
 
     def room(self, wanted: int, *, sending: bool) -> int:
         return CHUNK_BYTES
 
     def took(self, count: int, *, sending: bool) -> None:
-        pass
+        if sending:
+            self._visit.sent_bytes += count
+        else:
+            self._visit.received_bytes += count
 
     def delay(self) -> float:
         return 0.0
+
+
+def _peer(sock: socket.socket) -> str:
+    """ "" when the client has gone again already."""
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return ""

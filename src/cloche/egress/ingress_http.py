@@ -14,7 +14,7 @@ from cloche.egress.client_side import ClientSide
 from cloche.egress.framing import BadMessageError
 from cloche.egress.heads import Headers, RequestHead, ResponseHead
 from cloche.egress.outcomes import ClientGoneError, UpstreamGoneError
-from cloche.egress.published import Entry, Streams, UnreachableError
+from cloche.egress.published import Entry, Streams, UnreachableError, Visit
 from cloche.egress.requests import BodyWriter, End
 from cloche.egress.site_side import SiteSide
 from cloche.egress.sockets import SocketStream
@@ -31,13 +31,17 @@ Named = Callable[[str], Entry | None]
 
 
 class HttpConnection:
-    """`peer`: the address of the client, for X-Forwarded-For."""
+    """`peer`: the address of the client, for X-Forwarded-For. `visited` is told of what it has used of each port."""
 
-    def __init__(self, stream: SocketStream, peer: str, named: Named, streams: Streams) -> None:
+    def __init__(
+        self, stream: SocketStream, peer: str, named: Named, streams: Streams, visited: Callable[[Visit], None]
+    ) -> None:
         self._client = ClientSide(stream, b"")
         self._peer = peer
         self._named = named
         self._streams = streams
+        self._visited = visited
+        self._visit: Visit | None = None
         self._resting: tuple[Entry, SiteSide] | None = None
         self._answered = False
 
@@ -54,6 +58,17 @@ class HttpConnection:
         finally:
             await self._rest_no_more()
             await self._client.close()
+            self._leave_port()
+
+    def _visit_port(self, entry: Entry) -> None:
+        if self._visit is None or self._visit.entry is not entry:
+            self._leave_port()
+            self._visit = Visit(entry=entry, protocol="http", peer=self._peer)
+
+    def _leave_port(self) -> None:
+        visit, self._visit = self._visit, None
+        if visit is not None:
+            self._visited(visit)
 
     async def _served(self, head: RequestHead) -> bool:
         """Whether another request may follow."""
@@ -62,6 +77,7 @@ class HttpConnection:
         if entry is None:
             await self._client.refuse(ingress_pages.unknown(head))
             return False
+        self._visit_port(entry)
         task = asyncio.current_task()
         assert task is not None
         entry.users.add(task)
@@ -76,6 +92,8 @@ class HttpConnection:
         try:
             return await self._attempts(entry, head)
         except UnreachableError as error:
+            if self._visit is not None:
+                self._visit.why = error.why
             answer = ingress_pages.unreachable(error.why, entry.port, entry.sandbox_id, head)
         except UpstreamGoneError as error:
             answer = ingress_pages.broken(str(error), head)
@@ -110,7 +128,7 @@ class HttpConnection:
         goes_on = False
         try:
             site.expect(head)
-            await site.write(_for_sandbox(head, self._peer))
+            await self._to_site(site, _for_sandbox(head, self._peer))
             goes_on = await self._both_ways(site, head)
             if goes_on and site.rest():
                 self._resting = (entry, site)
@@ -148,9 +166,9 @@ class HttpConnection:
     async def _send_body(self, site: SiteSide, head: RequestHead) -> None:
         writer = BodyWriter(head.framing)
         while (piece := await self._client.next_piece()) is not None:
-            await site.write(writer.piece(piece))
+            await self._to_site(site, writer.piece(piece))
         if end := writer.end():
-            await site.write(end)
+            await self._to_site(site, end)
 
     async def _receive(self, site: SiteSide, head: RequestHead, upload: asyncio.Task[None]) -> bool:
         response = await self._final_head(site, head)
@@ -191,7 +209,14 @@ class HttpConnection:
         if data:
             self._answered = True
             await self._client.write(data)
+            if self._visit is not None:
+                self._visit.sent_bytes += len(data)
         return b""
+
+    async def _to_site(self, site: SiteSide, data: bytes) -> None:
+        await site.write(data)
+        if self._visit is not None:
+            self._visit.received_bytes += len(data)
 
     async def _switch(
         self, site: SiteSide, response: ResponseHead, head: RequestHead, upload: asyncio.Task[None]
@@ -209,14 +234,14 @@ class HttpConnection:
 
     async def _up(self, site: SiteSide, data: bytes) -> None:
         if data:
-            await site.write(data)
+            await self._to_site(site, data)
         while data := await self._client.read_raw():
-            await site.write(data)
+            await self._to_site(site, data)
         await site.write_eof()
 
     async def _down(self, site: SiteSide) -> None:
         while data := await site.read_raw():
-            await self._client.write(data)
+            await self._to_client(data)
         await self._client.write_eof()
 
     async def _rest_no_more(self) -> None:

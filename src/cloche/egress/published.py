@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloche.egress.guest_streams import Connect, GuestRefusedError, switched
 from cloche.egress.hooks import Site
 from cloche.egress.sockets import SocketStream
+from cloche.model.egress import AuditLine
 
 #: browsers resolve every name below it to this machine, and no page of another machine can be served under it
 SUFFIX = ".localhost"
@@ -20,6 +22,13 @@ MAX_GONE = 1024
 
 #: the way to the guest of a sandbox; None: the door does not have that sandbox
 Streams = Callable[[str], Connect | None]
+
+_REASONS = {
+    "": "",
+    "gone": "the sandbox does not run",
+    "silent": "the sandbox does not answer",
+    "closed": "nothing listens on that port",
+}
 
 
 class UnreachableError(Exception):
@@ -65,6 +74,31 @@ class Entry:
             if error.status != 404:
                 raise
             return await switched(connect, b"/v1/dial?port=%d&host=::1" % self.port, PROTOCOL)
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """One connection of a client to one published port, for the audit. Bytes from the code's side. `why` as in
+    UnreachableError, or "" when the port was reached."""
+
+    entry: Entry
+    protocol: str
+    peer: str
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    why: str = ""
+    began: float = field(default_factory=time.time)
+    _began: float = field(default_factory=time.monotonic)
+
+    def line(self, sandbox: str | None) -> AuditLine:
+        """When it is over."""
+        entry = self.entry
+        return AuditLine(
+            time=self.began, sandbox_id=entry.sandbox_id, sandbox=sandbox, via="publish", host=entry.site.host,
+            verdict="failed" if self.why else "allowed", port=entry.port, protocol=self.protocol, address=self.peer,
+            reason=_REASONS[self.why], sent_bytes=self.sent_bytes, received_bytes=self.received_bytes,
+            duration_seconds=round(time.monotonic() - self._began, 6),
+        )  # fmt: skip
 
 
 class Table:

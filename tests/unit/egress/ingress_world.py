@@ -100,11 +100,14 @@ async def published(tmp_path, *handlers):
     guest.ports.update(dict.fromkeys([8000], *handlers[:1]) if handlers else {})
     server = await asyncio.start_unix_server(guest.serve, guest.path, limit=1 << 22)
     known = {SANDBOX: at_socket(str(guest.path)), "sb_02def": at_socket(str(guest.path))}
-    ingress = Ingress(known.get)
+    visits = []
+    ingress = Ingress(known.get, visits.append)
     try:
         ingress.start(0)
         address = await ingress.publish(SANDBOX, 8000, SLUG)
-        yield World(guest, ingress, address)
+        world = World(guest, ingress, address)
+        world.visits = visits
+        yield world
     finally:
         await ingress.close()
         server.close()

@@ -33,6 +33,23 @@ async def test_a_request_reaches_the_server_with_the_host_that_was_named(tmp_pat
     ]  # fmt: skip
 
 
+async def test_each_connection_to_a_port_is_told_when_it_is_over(tmp_path):
+    async with a_world(tmp_path, answering(ok(b"hi"))) as world:
+        async with world.client() as (reader, writer):
+            for _ in range(3):
+                writer.write(request("GET / HTTP/1.1", f"Host: {world.host}"))
+                await answer(reader)
+            assert world.visits == []
+        await world.guest.until_open(0)
+        del world.guest.ports[8000]
+        await world.ask()
+    allowed, failed = (visit.line("box") for visit in world.visits)
+    assert (allowed.via, allowed.verdict, allowed.host, allowed.port, allowed.protocol, allowed.address) == (
+        "publish", "allowed", f"{SLUG}.localhost", 8000, "http", "127.0.0.1")  # fmt: skip
+    assert allowed.sent_bytes == 3 * len(ok(b"hi")) and allowed.received_bytes > 100
+    assert (failed.verdict, failed.reason) == ("failed", "nothing listens on that port")
+
+
 async def test_ipv6_loopback_is_served_too(tmp_path):
     async with a_world(tmp_path, answering(ok(b"hi"))) as world:
         try:

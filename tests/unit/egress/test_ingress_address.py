@@ -33,6 +33,8 @@ async def test_bytes_pass_both_ways_with_half_close(tmp_path):
             writer.write_eof()
             assert await reader.read() == b"cba"
         await world.guest.until_open(0)
+    (line,) = (visit.line(None) for visit in world.visits)
+    assert (line.verdict, line.protocol, line.sent_bytes, line.received_bytes) == ("allowed", "tcp", 11, 3)
 
 
 async def test_a_server_that_finishes_first_still_hears_the_rest(tmp_path):
@@ -94,6 +96,8 @@ async def test_nobody_there_is_a_reset(tmp_path, monkeypatch, why):
         async with world.client(world.address) as (reader, _):
             with pytest.raises(ConnectionResetError):
                 await reader.read()
+    (line,) = (visit.line(None) for visit in world.visits)
+    assert (line.verdict, line.reason == "") == ("failed", False)
 
 
 async def test_unpublishing_ends_connections_and_frees_the_port(tmp_path):
