@@ -5,108 +5,26 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import http.server
 import os
 import signal
-import ssl
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from cloche import Sandbox
 from cloche.model.errors import ClocheError, UnavailableError
-from tests.integration.dns_server import DnsServer
-from tests.integration.door_world import certificates
+from tests.integration.egress_world import NAME, OTHER, WAIT_SECONDS, World, egress_world
 from tests.integration.node_harness import ask, end_node, namespace_home, node_pid, wait_for_exit
 
-NAME = "files.example"
-OTHER = "other.example"
 VALUE = "value-that-no-file-may-have"
-BACK_SECONDS = 30
-
-
-@dataclass
-class World:
-    """Ports on 127.0.0.1, where all hosts are. `seen`: Authorization headers that the TLS server got. `held`: answers
-    to /slow wait for it."""
-
-    plain: int = 0
-    tls: int = 0
-    seen: list[str] = field(default_factory=list)
-    held: threading.Event = field(default_factory=threading.Event)
-    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    @property
-    def net(self) -> str:
-        """Both servers, under one name."""
-        return f"{NAME}:{self.plain}+{self.tls}@127.0.0.0/8"
-
-    @property
-    def url(self) -> str:
-        return f"http://{NAME}:{self.plain}"
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    world: World
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Connections are cut on purpose."""
-
-
-class _Answers(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_GET(self) -> None:
-        world = self.server.world
-        world.seen.append(self.headers.get("Authorization", ""))
-        if self.path == "/slow":
-            world.asked.release()
-            world.held.wait(BACK_SECONDS)
-        said = f"hello {self.path}\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def served(world: World, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    with _Server(("127.0.0.1", 0), _Answers) as server:
-        server.world = world
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    names, made = DnsServer(), World()
-    try:
-        for host in (NAME, OTHER):
-            names.add(host, "127.0.0.1")
-        with certificates() as authority, served(made) as plain, served(made, authority.server(NAME)) as tls:
-            made.plain, made.tls = plain, tls
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("CLOCHE_DNS", names.address)
-                patch.setenv("CLOCHE_UPSTREAM_CA", authority.file)
-                yield made
-    finally:
-        names.close()
+    with egress_world() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +41,7 @@ def fetched(box: Sandbox, url: str, *more: str) -> str:
 
 def until_fetched(box: Sandbox, url: str) -> None:
     """The door comes back by itself; each attempt waits for what it has to wait for."""
-    for _ in range(BACK_SECONDS):
+    for _ in range(WAIT_SECONDS):
         if fetched(box, url).startswith("hello"):
             return
     raise AssertionError("the network has not come back")
@@ -167,7 +85,7 @@ class TestPolicies:
         try:
             with Sandbox.create(net=world.net) as box:
                 slow = saying(box, f"{world.url}/slow")
-                assert world.asked.acquire(timeout=BACK_SECONDS)
+                assert world.asked.acquire(timeout=WAIT_SECONDS)
                 box.set_policy(OTHER)
                 slow.wait()
                 assert "hello" not in box.files.read("/tmp/said")
@@ -360,7 +278,7 @@ def serve(box: Sandbox) -> None:
     )
     box.exec("rm", "-f", "/tmp/listens")
     box.spawn("python3", "-c", program)
-    done = box.exec("sh", "-c", "while ! test -e /tmp/listens; do sleep 0.02; done", timeout_seconds=BACK_SECONDS)
+    done = box.exec("sh", "-c", "while ! test -e /tmp/listens; do sleep 0.02; done", timeout_seconds=WAIT_SECONDS)
     assert done.exit_code == 0
 
 
@@ -370,7 +288,7 @@ def read(url: str, address: str) -> bytes:
     port = int(host.rpartition(":")[2])
     found = []
     for place, said in ((("127.0.0.1", port), host), (_place(address), address)):
-        connection = http.client.HTTPConnection(*place, timeout=BACK_SECONDS)
+        connection = http.client.HTTPConnection(*place, timeout=WAIT_SECONDS)
         with contextlib.closing(connection):
             connection.request("GET", "/", headers={"Host": said})
             answer = connection.getresponse()
@@ -388,7 +306,7 @@ def _place(address: str) -> tuple[str, int]:
 
 def until_read(published) -> bytes:
     """A door that was killed comes back within moments."""
-    give_up = time.monotonic() + BACK_SECONDS
+    give_up = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             return read(published.url, published.address)
