@@ -241,3 +241,37 @@ async def echo(reader, writer):
     while (request := await read_request(reader))[0]:
         writer.write(ok(b"".join(request)))
         await writer.drain()
+
+
+class Memory:
+    """One end of a stream in memory, which gives its bytes in exactly the pieces that `pieces` says."""
+
+    def __init__(self, *pieces: bytes, ends: bool = True) -> None:
+        self.written = b""
+        self.eof = self.closed = False
+        self._pieces = [piece for piece in pieces if piece]
+        self._ends = ends
+        self._over = asyncio.Event()
+
+    async def read(self, max_bytes: int) -> bytes:
+        if self._pieces:
+            await asyncio.sleep(0)
+            piece = self._pieces.pop(0)
+            if len(piece) > max_bytes:
+                self._pieces.insert(0, piece[max_bytes:])
+            return piece[:max_bytes]
+        if not self._ends:
+            await self._over.wait()
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        if self.closed or self.eof:
+            raise ConnectionResetError("it is closed")
+        self.written += data
+
+    async def write_eof(self) -> None:
+        self.eof = True
+
+    async def close(self) -> None:
+        self.closed = True
+        self._over.set()

@@ -78,10 +78,12 @@ class Flow:
 
     async def upstream(self, site: Site) -> SiteSide:
         """The connection that rests, or a new one. Raises DialError."""
-        resting, self._upstream = self._upstream, None
-        if resting is not None and resting.site == site and not resting.stale:
-            return resting
+        resting = self._upstream
+        fits = resting is not None and resting.site == site and not await resting.is_stale()
+        self._upstream = None
         if resting is not None:
+            if fits:
+                return resting
             await resting.close()
         return SiteSide(site, await self._connect(site))
 

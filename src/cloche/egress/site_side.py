@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from cloche.channel.base import ByteStream
@@ -82,9 +83,11 @@ class SiteSide:
         self._stream.watch()
         return True
 
-    @property
-    def stale(self) -> bool:
+    async def is_stale(self) -> bool:
         """It said something that nobody asked for while it was resting, its end above all."""
+        for _ in range(2):
+            # what has come already is seen in the loop's next turns
+            await asyncio.sleep(0)
         return self._stream.stirred
 
     async def close(self) -> None:
