@@ -80,17 +80,20 @@ def _policy(there: World, *, inspect: bool) -> Any:
 
 def _passed(sandbox: Sandbox, there: World, rounds: int) -> Iterator[Figure]:
     client = _inside(sandbox)
-    for way, extra in {"redirect": {}, "proxy": {"proxy": ["127.0.0.1", 15080]}}.items():
-        name = f"cloche, {way}"
-        yield from _latency(name, lambda asked, extra=extra: client({**asked, **extra}), there, rounds)
-        yield from _rates(name, lambda asked, extra=extra: client({**asked, **extra}), there)
+    for way, proxy in {"redirect": None, "proxy": ["127.0.0.1", 15080]}.items():
+        yield from _latency(f"cloche, {way}", _with(client, proxy=proxy), there, rounds)
+        yield from _rates(f"cloche, {way}", _with(client, proxy=proxy), there)
     yield from _http("cloche, redirect", client, there)
     yield from _memory(sandbox, there)
 
 
+def _with(client: peers.Client, **more: Any) -> peers.Client:
+    return lambda asked: client({**asked, **more})
+
+
 def _inspected(sandbox: Sandbox, there: World) -> Iterator[Figure]:
     client = _inside(sandbox)
-    yield from _https("cloche, TLS ended", lambda asked: client({**asked, "authorities": None}), there)
+    yield from _https("cloche, TLS ended", _with(client, authorities=None), there)
 
 
 def _inside(sandbox: Sandbox) -> peers.Client:
