@@ -83,12 +83,17 @@ class SiteSide:
         self._stream.watch()
         return True
 
-    async def is_stale(self) -> bool:
+    @property
+    def stale(self) -> bool:
         """It said something that nobody asked for while it was resting, its end above all."""
-        for _ in range(2):
-            # what has come already is seen in the loop's next turns
-            await asyncio.sleep(0)
         return self._stream.stirred
+
+    async def is_stale(self) -> bool:
+        """As `stale`, and what has come in this very moment counts too."""
+        for _ in range(2):
+            # seen in the loop's next turns
+            await asyncio.sleep(0)
+        return self.stale
 
     async def close(self) -> None:
         await self._stream.close()
