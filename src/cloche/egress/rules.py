@@ -25,7 +25,7 @@ class ReadyRule:
     words: str
     reason: str = ""
     has_hosts: bool = False
-    networks: tuple[ranges.Network, ...] = ()
+    networks: tuple[ranges.Span, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
     protocols: frozenset[Protocol] = frozenset()
     methods: frozenset[str] = frozenset()
@@ -106,7 +106,7 @@ def ready(rule: EgressRule, words: str) -> ReadyRule:
         words=words,
         reason=rule.note,
         has_hosts=bool(rule.hosts),
-        networks=networks,
+        networks=tuple(ranges.span(found) for found in networks),
         ports=tuple(port_bounds(text) for text in ports),
         protocols=protocols,
         methods=frozenset(rule.methods),

@@ -29,7 +29,7 @@ def more_known(attempt: Attempt, full: Attempt) -> list[Attempt]:
     return [item for item in known if item.protocol in ("tls", "http") or (item.method is None and item.path is None)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(some.POLICIES, some.SECRETS, some.ATTEMPTS, some.ATTEMPTS)
 def test_what_is_learnt_later_changes_no_decision(policy, secrets, attempt, other):
     compiled = made(policy, secrets)
@@ -48,7 +48,7 @@ def test_what_is_learnt_later_changes_no_decision(policy, secrets, attempt, othe
             assert later.action == "deny" and later.rule == ranges.forbidden(address, some.OWN)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(some.POLICIES, some.SECRETS, some.ATTEMPTS)
 def test_what_is_asked_for_leads_to_a_decision(policy, secrets, attempt):
     compiled = made(policy, secrets)
@@ -70,7 +70,7 @@ def test_what_is_asked_for_leads_to_a_decision(policy, secrets, attempt):
     raise AssertionError("never decided")
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(some.POLICIES, some.SECRETS, some.ATTEMPTS, some.ATTEMPTS)
 def test_names_that_are_not_answered_are_never_reached(policy, secrets, attempt, other):
     compiled = made(policy, secrets)
@@ -82,7 +82,7 @@ def test_names_that_are_not_answered_are_never_reached(policy, secrets, attempt,
         assert not isinstance(decision, Undecided) and decision.action == "deny"
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(some.POLICIES, some.ATTEMPTS)
 def test_forbidden_addresses_are_reached_only_where_a_rule_names_them(policy, attempt):
     decision = made(policy).decide(attempt)
@@ -95,14 +95,14 @@ def test_forbidden_addresses_are_reached_only_where_a_rule_names_them(policy, at
         assert ranges.is_opened(address, decision.opened)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(some.POLICIES, some.ATTEMPTS)
 def test_a_rule_that_denies_all_in_front_denies_all(policy, attempt):
     closed = EgressPolicy(default=policy.default, rules=[EgressRule(action="deny"), *policy.rules])
     assert made(closed).decide(attempt).action == "deny"
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(some.POLICIES, some.SECRETS, some.ATTEMPTS)
 def test_a_remedy_in_front_allows_what_was_refused(policy, secrets, attempt):
     word = remedy_words(attempt, some.OWN)
@@ -114,7 +114,7 @@ def test_a_remedy_in_front_allows_what_was_refused(policy, secrets, attempt):
     assert isinstance(after, Undecided) or after.action == "allow"
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(some.POLICIES, st.text(max_size=60), st.integers(0, 70000), st.text(max_size=20), st.text(max_size=40))
 def test_deciding_never_raises(policy, host, port, address, path):
     compiled = made(policy)
@@ -125,7 +125,7 @@ def test_deciding_never_raises(policy, host, port, address, path):
     remedy_words(Attempt(host=host, is_address=False, port=port, address=address))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(some.rules(), max_size=5), some.ATTEMPTS)
 def test_rules_that_allow_only_add(rules, attempt):
     """Without one that denies, more rules reach no less."""

@@ -75,7 +75,7 @@ def test_a_sandbox_that_tries_other_names_all_the_time_fills_no_log():
     assert repeats.offer(denied("h1.example"), 20.0) is not None
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 8), st.sampled_from(["denied", "allowed"])), max_size=60)
 )

@@ -168,19 +168,19 @@ def test_what_is_no_policy_is_refused(text):
     assert len(failure.value.message) < 1000
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(some.ANY_RULE)
 def test_every_rule_has_a_word(rule):
     assert parse_rule(rule_words(rule)) == rule
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.builds(EgressPolicy, default=st.sampled_from(some.ACTIONS), rules=st.lists(some.ANY_RULE, max_size=4)))
 def test_every_policy_has_words(policy):
     assert parse_policy(policy_words(policy)) == policy
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text(alphabet='ab.:/*!?@+[]{}",- 1GETinspect', max_size=40)))
 def test_any_text_is_a_policy_or_a_reason(text):
     try:
