@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from cloche.egress import messages
 from cloche.egress.messages import Attach, Counted, Detach, Happened, Ready, Reply, Setup, Stream
@@ -182,8 +183,8 @@ class StandInGuest:
                 return
             head += piece
         target = head.split(b" ", 2)[1].decode()
-        if target.startswith("/v1/dial?port="):
-            self._dial(sock, int(target.partition("=")[2]))
+        if target.startswith("/v1/dial?"):
+            self._dial(sock, int(parse_qs(urlsplit(target).query)["port"][0]))
             return
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: cloche-door\r\n\r\n")
         (self.controls if "control=1" in target else self.parked).put(sock)

@@ -15,6 +15,8 @@ from cloche.egress.sockets import SocketStream
 from cloche.http1 import Answer, ProtocolError, request_head
 
 UPGRADE_SECONDS = 10.0
+#: the protocol of streams to ports
+DIAL = b"cloche-stream"
 _MAX_READ_BYTES = 16 << 10
 
 #: a new connection to the guest's HTTP server. Raises OSError
@@ -72,10 +74,21 @@ def _feed(answer: Answer, data: bytes) -> None:
         raise ConnectionAbortedError(f"no answer of a guest: {error}") from error
 
 
-async def dial_port(connect: Connect, port: int) -> SocketStream:
-    """To a port inside the sandbox. Raises DialError."""
+async def to_port(connect: Connect, port: int) -> SocketStream:
+    """To a port inside the sandbox. Raises GuestRefusedError (404: nothing listens there), ConnectionError."""
     try:
-        return await switched(connect, b"/v1/dial?port=%d" % port, b"cloche-stream")
+        return await switched(connect, b"/v1/dial?port=%d&host=127.0.0.1" % port, DIAL)
+    except GuestRefusedError as error:
+        if error.status != 404:
+            raise
+        # servers that listen on "localhost" take one of the two addresses, and not always the first
+        return await switched(connect, b"/v1/dial?port=%d&host=::1" % port, DIAL)
+
+
+async def dial_port(connect: Connect, port: int) -> SocketStream:
+    """As `to_port`. Raises DialError."""
+    try:
+        return await to_port(connect, port)
     except GuestRefusedError as error:
         raise DialError("nothing listens there" if error.status == 404 else str(error)) from error
     except ConnectionError as error:

@@ -20,6 +20,7 @@ from cloche.egress.outlet import Outlet
 from cloche.egress.proxy_port import ProxyClient
 from cloche.egress.questions import Questions
 from cloche.egress.sockets import SocketStream
+from cloche.egress.way_out import NEIGHBOURS
 from cloche.egress.world import World
 from cloche.model.egress import EgressCounters
 
@@ -105,7 +106,9 @@ class Guest:
         return Attempt(host=read.text, is_address=read.is_address, port=port, address=address)
 
     def _connection(self, head: Head, attempt: Attempt) -> Connection:
-        via = head.via if head.kind == "connect" else "proxy"
+        via: str = head.via if head.kind == "connect" else "proxy"
+        if attempt.host.endswith(NEIGHBOURS):
+            via = "sandbox"
         return Connection(self.attached, via, attempt, head.pid, head.process)
 
     async def _refuse(self, entrance: Entrance, head: Head, refused: Refused, host: str = "", port: int = 0) -> None:

@@ -24,6 +24,8 @@ QUIET_STREAMS = 4
 QUIET_AFTER_SECONDS = 10.0
 HEAD_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.05
+#: after a stream that the guest has thrown away; twice as long after each, until one is used
+REFILL_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 2.0
 #: lines of the control stream
 MAX_LINES_PER_SECOND = 1000
@@ -52,6 +54,7 @@ class Link:
         self._wanted = QUIET_STREAMS
         self._needed_at = 0.0
         self._refill: asyncio.TimerHandle | None = None
+        self._refill_wait = REFILL_SECONDS
 
     async def run(self) -> None:
         wait = FIRST_WAIT_SECONDS
@@ -84,6 +87,7 @@ class Link:
             log.debug("no control stream: %s", error)
             return False
         self._control = control
+        self._refill_wait = REFILL_SECONDS
         try:
             self._park()
             await self._listen(control)
@@ -118,14 +122,14 @@ class Link:
     def _need(self, streams: int) -> None:
         self._needed_at = asyncio.get_running_loop().time()
         self._wanted = min(MAX_STREAMS, max(self._wanted, QUIET_STREAMS + streams))
-        for _ in range(min(streams - len(self._opening), MAX_STREAMS - len(self._parking))):
-            self._park_one()
-        self._park()
+        if self._refill is None:
+            for _ in range(min(streams - len(self._opening), MAX_STREAMS - len(self._parking))):
+                self._park_one()
+            self._park()
 
     def _park(self) -> None:
         """As many as are wanted now; fewer, once nobody has needed more for a while."""
-        self._refill = None
-        if self._control is None:
+        if self._control is None or self._refill is not None:
             return
         if asyncio.get_running_loop().time() - self._needed_at > QUIET_AFTER_SECONDS:
             self._wanted = max(QUIET_STREAMS, self._wanted // 2)
@@ -149,6 +153,7 @@ class Link:
             self._park_later()
             return
         self._serving.add(task)
+        self._refill_wait = REFILL_SECONDS
         try:
             self._park()
             await self._serve(*used)
@@ -180,7 +185,12 @@ class Link:
     def _park_later(self) -> None:
         """A guest that throws streams away gets new ones slowly."""
         if self._refill is None and self._control is not None:
-            self._refill = asyncio.get_running_loop().call_later(0.1, self._park)
+            self._refill = asyncio.get_running_loop().call_later(self._refill_wait, self._park_again)
+            self._refill_wait = min(2 * self._refill_wait, LONGEST_WAIT_SECONDS)
+
+    def _park_again(self) -> None:
+        self._refill = None
+        self._park()
 
     def _unpark(self) -> None:
         if self._refill is not None:

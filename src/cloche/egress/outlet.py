@@ -148,8 +148,12 @@ class Outlet:
             await self._look(self._stream)
         else:
             speaks = asyncio.ensure_future(self._stream.peek_more())
-            with upstream.watched() as greets:
-                await asyncio.wait((speaks, greets), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                with upstream.watched() as greets:
+                    await asyncio.wait((speaks, greets), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                speaks.cancel()
+                raise
             if not speaks.done():
                 await self._relay_greeting(upstream, speaks)
                 return

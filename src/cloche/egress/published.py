@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloche.egress.guest_streams import Connect, GuestRefusedError, switched
+from cloche.egress.guest_streams import Connect, GuestRefusedError, to_port
 from cloche.egress.hooks import Site
 from cloche.egress.sockets import SocketStream
 from cloche.model.egress import AuditLine
 
 #: browsers resolve every name below it to this machine, and no page of another machine can be served under it
 SUFFIX = ".localhost"
-PROTOCOL = b"cloche-stream"
 #: how long a guest may take to connect to a port inside; a paused one never answers
 DIAL_SECONDS = 5.0
 #: names of sandboxes that have gone are known for a while, so that a page can say so
@@ -60,20 +59,11 @@ class Entry:
             raise UnreachableError("gone")
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                return await self._dial(connect)
+                return await to_port(connect, self.port)
         except GuestRefusedError as error:
             raise UnreachableError("closed" if error.status == 404 else "silent") from error
         except (TimeoutError, ConnectionError) as error:
             raise UnreachableError("silent") from error
-
-    async def _dial(self, connect: Connect) -> SocketStream:
-        """Servers that listen on "localhost" take one of the two addresses, and not always the first."""
-        try:
-            return await switched(connect, b"/v1/dial?port=%d&host=127.0.0.1" % self.port, PROTOCOL)
-        except GuestRefusedError as error:
-            if error.status != 404:
-                raise
-            return await switched(connect, b"/v1/dial?port=%d&host=::1" % self.port, PROTOCOL)
 
 
 @dataclass(slots=True, kw_only=True)

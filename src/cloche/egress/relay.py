@@ -71,8 +71,8 @@ class Relay:
         self.receiving.detach()
         if self._quiet is not None:
             self._quiet.cancel()
-        if self._over.done() and not self._over.cancelled() and self._over.exception():
-            # what one side was told by a reset, the other side is told too
+        if not self._over.done() or self._over.cancelled() or self._over.exception():
+            # it did not end by itself, and the other side is to see that
             reset_on_close(self.sockets[1])
         for sock in self.sockets:
             sock.close()
