@@ -15,6 +15,8 @@ import threading
 SECONDS = 5.0
 FOREIGN, FOREIGN6 = "203.0.113.9", "2001:db8::9"
 REDIRECTED = 15001
+#: of DNS: the address of example.org
+QUESTION = struct.pack("!HHHHHH", 0x5EED, 0x100, 1, 0, 0, 0) + b"\7example\3org\0" + struct.pack("!HH", 1, 1)
 #: family, kind and protocol that no program in a sandbox gets
 KINDS = {
     "packet": (17, 3, 0), "packet_dgram": (17, 2, 0x0300), "vsock": (40, 1, 0), "vsock_dgram": (40, 2, 0),
@@ -114,13 +116,17 @@ def fast_open(host, port):
         return sock.recv(100).decode() or "closed"
 
 
-def unconnected_question():
-    """The answer comes from whom it was asked of."""
+def ask(connected):
+    """The answer comes from whom it was asked of; whoever has the port here gives it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(SECONDS)
-        sock.sendto(b"question", (FOREIGN, 53))
+        if connected:
+            sock.connect((FOREIGN, 53))
+            sock.send(QUESTION)
+        else:
+            sock.sendto(QUESTION, (FOREIGN, 53))
         said, sender = sock.recvfrom(512)
-        return f"{said.decode()} {sender[0]} {sender[1]}"
+        return f"{'answer' if QUESTION[:2] in said else 'noise'} of {sender[0]} {sender[1]}"
 
 
 def ping(family, target, protocol, echo):
@@ -250,8 +256,7 @@ def main(neighbour):
         "connections": connections(),
         "own": own(),
         "datagrams": datagrams(),
-        "unconnected_question": outcome(unconnected_question),
-        "question": outcome(lambda: dial((FOREIGN, 53), kind=socket.SOCK_DGRAM)),
+        "questions": [outcome(ask, connected) for connected in (False, True)],
         "ping": outcome(ping, socket.AF_INET, FOREIGN, 1, 8),
         "ping6": outcome(ping, socket.AF_INET6, FOREIGN6, 58, 128),
         "mark": outcome(set_option, socket.SOL_SOCKET, 36, 1),
