@@ -38,6 +38,31 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *at], [*at, len(data)], strict=True)]
 
 
+#: how each request ends on its way to the site
+ENDS = [b"\r\n\r\n", b">>", b"\r\n0\r\n\r\n", b"\r\n\r\n"]
+
+
+class OneAnswer(Memory):
+    """Answers when the whole request is there: a site that answers before has its connections closed."""
+
+    def __init__(self, number: int, way: list[int]) -> None:
+        super().__init__(*cut(ANSWERS[number], way))
+        self._asked, self._end = asyncio.Event(), ENDS[number]
+
+    async def read(self, max_bytes: int) -> bytes:
+        await self._asked.wait()
+        return await super().read(max_bytes)
+
+    async def write(self, data: bytes) -> None:
+        await super().write(data)
+        if self.written.endswith(self._end):
+            self._asked.set()
+
+    async def close(self) -> None:
+        self._asked.set()
+        await super().close()
+
+
 class CutHooks(PeerHooks):
     """Each connection to the site answers the request that comes next, and then rests."""
 
@@ -46,7 +71,7 @@ class CutHooks(PeerHooks):
 
     async def dial(self, host, port):
         number = len(self.streams)
-        self.streams.append(Memory(*cut(ANSWERS[number], self.ways[number])))
+        self.streams.append(OneAnswer(number, self.ways[number]))
         return self.streams[-1]
 
 
