@@ -23,7 +23,7 @@ from cloche.sdk import code_options, options  # noqa: E402
 
 OUT = ROOT / "docs" / "reference"
 NOTE = "<!-- Made by scripts/generate_reference.py: edit the docstrings. -->\n"
-CLASSES = ("Sandbox", "Process", "Context", "CodeStream", "Node")
+CLASSES = ("Sandbox", "Process", "Context", "CodeStream", "Forward", "Tunnel", "Node")
 
 
 def documents() -> dict[Path, str]:

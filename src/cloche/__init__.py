@@ -54,14 +54,18 @@ if TYPE_CHECKING:
     from cloche.model.sandbox import Mount as Mount
     from cloche.sdk._async.contexts import AsyncContext as AsyncContext
     from cloche.sdk._async.executions import AsyncCodeStream as AsyncCodeStream
+    from cloche.sdk._async.forwarding import AsyncForward as AsyncForward
     from cloche.sdk._async.node import AsyncNode as AsyncNode
     from cloche.sdk._async.process import AsyncProcess as AsyncProcess
     from cloche.sdk._async.sandbox import AsyncSandbox as AsyncSandbox
+    from cloche.sdk._async.tunnel import AsyncTunnel as AsyncTunnel
     from cloche.sdk._sync.contexts import Context as Context
     from cloche.sdk._sync.executions import CodeStream as CodeStream
+    from cloche.sdk._sync.forwarding import Forward as Forward
     from cloche.sdk._sync.node import Node as Node
     from cloche.sdk._sync.process import Process as Process
     from cloche.sdk._sync.sandbox import Sandbox as Sandbox
+    from cloche.sdk._sync.tunnel import Tunnel as Tunnel
     from cloche.sdk.code import CodeFailedError as CodeFailedError
     from cloche.sdk.code import CodeFailure as CodeFailure
     from cloche.sdk.code import Execution as Execution
@@ -133,14 +137,18 @@ _HOMES: dict[str, str] = {
     "Mount": "cloche.model.sandbox",
     "AsyncCodeStream": "cloche.sdk._async.executions",
     "AsyncContext": "cloche.sdk._async.contexts",
+    "AsyncForward": "cloche.sdk._async.forwarding",
     "AsyncNode": "cloche.sdk._async.node",
     "AsyncProcess": "cloche.sdk._async.process",
     "AsyncSandbox": "cloche.sdk._async.sandbox",
+    "AsyncTunnel": "cloche.sdk._async.tunnel",
     "CodeStream": "cloche.sdk._sync.executions",
     "Context": "cloche.sdk._sync.contexts",
+    "Forward": "cloche.sdk._sync.forwarding",
     "Node": "cloche.sdk._sync.node",
     "Process": "cloche.sdk._sync.process",
     "Sandbox": "cloche.sdk._sync.sandbox",
+    "Tunnel": "cloche.sdk._sync.tunnel",
     "__version__": "cloche._version",
 }
 

@@ -88,6 +88,22 @@ def test_dial_carries_bytes_and_ends_one_direction_at_a_time(serving):
             assert heard == b"fedcba"
 
 
+def test_closing_wakes_who_reads(serving):
+    async def both():
+        tunnel = await (await AsyncSandbox.from_id(serving.id)).dial(8001)
+        reading = asyncio.create_task(tunnel.read())
+        await tunnel.write(b"x")
+        assert await reading == b"x"
+        reading = asyncio.create_task(tunnel.read())
+        await asyncio.sleep(0)
+        await tunnel.aclose()
+        await tunnel.aclose()
+        return await asyncio.wait_for(asyncio.gather(reading, return_exceptions=True), 30)
+
+    (heard,) = asyncio.run(both())
+    assert heard == b"" or isinstance(heard, OSError)
+
+
 def test_what_cannot_be_dialled_says_why(serving):
     for place in ({"port": 1}, {"unix": "/tmp/none.sock"}, {"port": 8000, "host": "::1"}):
         with pytest.raises(NotFoundError):

@@ -67,6 +67,8 @@ class Listener:
         task = asyncio.ensure_future(self._serve(sock))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        # one that is cancelled before its first step has closed nothing
+        task.add_done_callback(lambda _: sock.close())
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -33,7 +33,7 @@ class AsyncDialing:
         place is taken."""
         place = _place(port, host, unix)
         listening = listen(local_host, local_port, local_unix)
-        return await AsyncForward.start(self._transport, f"{self._path}/dial", place, listening)
+        return AsyncForward(self._transport, f"{self._path}/dial", place, listening)
 
 
 def _place(port: int | None, host: str | None, unix: str | None) -> Query:

@@ -25,6 +25,7 @@ class AsyncForward:
     connection that could not be made; its client sees a reset."""
 
     def __init__(self, transport: AsyncTransport, path: str, query: Query, place: LocalPlace) -> None:
+        """`path`, `query`: of the node's route that dials. The place is closed with it."""
         self.address = place.address
         self.port = place.port
         self.on_failure: Callable[[ClocheError], None] = lambda error: None
@@ -33,11 +34,6 @@ class AsyncForward:
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._open: set[asyncio.Task[None]] = set()
         self._accepting = asyncio.ensure_future(self._accept())
-
-    @classmethod
-    async def start(cls, transport: AsyncTransport, path: str, query: Query, place: LocalPlace) -> AsyncForward:
-        """`path`, `query`: of the node's route that dials. The place is closed with it."""
-        return cls(transport, path, query, place)
 
     async def aclose(self) -> None:
         """Stop listening, and end every connection; safe to call twice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from cloche.sdk._async import bridge
 from cloche.sdk._async.stream import AsyncStream
 
 
@@ -30,8 +31,11 @@ class AsyncTunnel:
         self._stream.finish()
 
     async def aclose(self) -> None:
-        """End it in both directions; safe to call twice."""
+        """End it in both directions, also for who reads from it now; safe to call twice."""
         self._stream.give_up()
+        # whoever waits on it wakes up while the descriptor is still there
+        await bridge.sleep(0)
+        await bridge.sleep(0)
         self._stream.close()
 
     async def __aenter__(self) -> AsyncTunnel:

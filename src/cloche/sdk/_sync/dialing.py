@@ -35,7 +35,7 @@ class Dialing:
         place is taken."""
         place = _place(port, host, unix)
         listening = listen(local_host, local_port, local_unix)
-        return Forward.start(self._transport, f"{self._path}/dial", place, listening)
+        return Forward(self._transport, f"{self._path}/dial", place, listening)
 
 
 def _place(port: int | None, host: str | None, unix: str | None) -> Query:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 from cloche.model.errors import ClocheError
@@ -24,21 +23,17 @@ class Forward:
     """`address`: "127.0.0.1:8000", or the path of a unix socket. `on_failure` is called with the reason of each
     connection that could not be made, in another thread; its client sees a reset."""
 
-    def __init__(self, home: Path, path: str, query: Query, place: LocalPlace) -> None:
+    def __init__(self, transport: Transport, path: str, query: Query, place: LocalPlace) -> None:
+        """`path`, `query`: of the node's route that dials. The place is closed with it."""
         self.address = place.address
         self.port = place.port
         self.on_failure: Callable[[ClocheError], None] = lambda error: None
-        self._home, self._path, self._query = home, path, query
+        self._home, self._path, self._query = transport.home, path, query
         self._place = place
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="cloche-forward", daemon=True)
         self._thread.start()
-
-    @classmethod
-    def start(cls, transport: Transport, path: str, query: Query, place: LocalPlace) -> Forward:
-        """`path`, `query`: of the node's route that dials. The place is closed with it."""
-        return cls(transport.home, path, query, place)
 
     def close(self) -> None:
         """Stop listening, and end every connection; safe to call twice."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from cloche.sdk._sync import bridge
 from cloche.sdk._sync.stream import Stream
 
 
@@ -32,8 +33,11 @@ class Tunnel:
         self._stream.finish()
 
     def close(self) -> None:
-        """End it in both directions; safe to call twice."""
+        """End it in both directions, also for who reads from it now; safe to call twice."""
         self._stream.give_up()
+        # whoever waits on it wakes up while the descriptor is still there
+        bridge.sleep(0)
+        bridge.sleep(0)
         self._stream.close()
 
     def __enter__(self) -> Tunnel:
