@@ -6,12 +6,15 @@ there too."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import select
 import signal
 import stat
+import subprocess
+import time
 from pathlib import Path
+from typing import IO
 
 from cloche.model.egress import SecretSource
 from cloche.model.errors import InvalidError, UnavailableError
@@ -30,8 +33,7 @@ async def read_secret(name: str, source: SecretSource) -> str:
     """The value, without the newline at its end. Raises SecretUnreadableError, which never contains it, and
     InvalidError when the source names nothing to read or the value cannot stand in a header."""
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            data = await _read(name, source)
+        data = await _read(name, source)
     except TimeoutError:
         raise _unreadable(name, f"nothing came in {TIMEOUT_SECONDS:.0f} s") from None
     except OSError as error:
@@ -59,9 +61,10 @@ async def _read(name: str, source: SecretSource) -> bytes | str:
     if source.file is not None:
         return _from_file(name, Path(source.file).expanduser())
     if source.keyring is not None:
-        return await asyncio.to_thread(_from_keyring, name, source.keyring)
+        # a keyring may ask somebody for a password
+        return await asyncio.wait_for(asyncio.to_thread(_from_keyring, name, source.keyring), TIMEOUT_SECONDS)
     if source.command:
-        return await _from_command(name, source.command)
+        return await asyncio.to_thread(_from_command, name, source.command)
     raise InvalidError(f"the secret {name} says nothing to read its value from", field="secrets", secret=name)
 
 
@@ -91,39 +94,43 @@ def _from_keyring(name: str, entry: str) -> str:
     return value
 
 
-async def _from_command(name: str, argv: list[str]) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-        limit=MAX_VALUE_BYTES,
+def _from_command(name: str, argv: list[str]) -> bytes:
+    """Blocks. Nothing of its group is left when it has failed, whatever it does with its output."""
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    try:
-        return await _output(name, process)
-    finally:
-        await _end(process)
-
-
-async def _output(name: str, process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
+    with process.stdout:
+        try:
+            return _output(name, process, process.stdout, time.monotonic() + TIMEOUT_SECONDS)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _output(name: str, process: subprocess.Popen[bytes], stdout: IO[bytes], deadline: float) -> bytes:
     data = bytearray()
-    while piece := await process.stdout.read(MAX_VALUE_BYTES):
+    while piece := _piece(stdout.fileno(), deadline):
         data += piece
         if len(data) > MAX_VALUE_BYTES + 2:
             raise _invalid(name, f"has more than {MAX_VALUE_BYTES} bytes")
-    if status := await process.wait():
+    try:
+        status = process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    if status:
         raise _unreadable(name, f"its command ended with status {status}")
     return bytes(data)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """It and what it started, whose group is its own."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+def _piece(descriptor: int, deadline: float) -> bytes:
+    """b"" at the end. Raises TimeoutError."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+        raise TimeoutError
+    return os.read(descriptor, MAX_VALUE_BYTES)
 
 
 def _unreadable(name: str, why: str) -> SecretUnreadableError:
