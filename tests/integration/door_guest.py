@@ -97,7 +97,7 @@ class StandInGuest:
         while True:
             sock = self.parked.get(timeout=WAIT)
             # one that was parked for a control stream before this one has ended
-            if not select.select([sock], [], [], 0)[0]:
+            if not _has_ended(sock):
                 return GuestStream(sock)
 
     def connect(self, host: str, port: int, via: str = "redirect", **more: Any) -> GuestStream:
@@ -198,6 +198,13 @@ class StandInGuest:
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: cloche-stream\r\n\r\n")
         for source, target in ((sock, inside), (inside, sock)):
             threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Nothing else comes on a parked stream."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
