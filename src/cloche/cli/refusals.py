@@ -87,4 +87,10 @@ def _who(lines: Sequence[AuditLine]) -> str:
 def _place(line: AuditLine) -> str:
     host = f"[{line.host}]" if ":" in line.host else line.host
     port = f":{line.port}" if line.port else ""
-    return clean(f"{host[:253]}{port}") + (f" ({clean(line.reason or line.rule)})" if line.rule != "closed" else "")
+    return clean(f"{host[:253]}{port}") + (f" ({clean(_why(line))})" if line.rule != "closed" else "")
+
+
+def _why(line: AuditLine) -> str:
+    """A rule says what it is in its reason; "loopback address" and its kin do not."""
+    said = line.rule.startswith(("rule", "default")) or not (line.rule and line.reason)
+    return line.reason or line.rule if said else f"{line.rule}: {line.reason}"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -110,6 +111,8 @@ def test_what_was_refused_is_told_with_what_allows_it() -> None:
     assert refusals.told([denied] * 5, ["a", "b"], "work").endswith(
         "a.example:443 (default) and 2 more; allow it with: cloche policy allow work a b"
     )
+    near = msgspec.structs.replace(denied, rule="loopback address", reason="default does not open 127.0.0.1")
+    assert "(loopback address: default does not open 127.0.0.1)" in refusals.told([near], [], None)
     closed = AuditLine(time=0, sandbox_id="s", via="", verdict="denied", host="x\x1b.example", rule="closed")
     assert refusals.told([closed], [], None) == "cloche: the sandbox has no network, and refused x\\x1b.example"
 
