@@ -71,6 +71,7 @@ def _run(settings: Settings, starter: Starter) -> int:
     with Home(settings.home) as home:
         home.lock()
         _raise_open_files()
+        _leave_no_core()
         faulthandler.enable()
         node_log = start_log(settings.home, settings.log_level, owns_stderr=settings.detach)
         if settings.foreground:
@@ -172,6 +173,12 @@ def _raise_open_files() -> None:
     """Every stream costs two descriptors, and the usual soft limit is 1024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _leave_no_core() -> None:
+    """Values of secrets are in its memory."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _failed(starter: Starter, error: ClocheError) -> int:
