@@ -15,6 +15,7 @@ MAX_CONNECTIONS = 2048
 #: a bucket holds the bytes of so many seconds, and never less than one packet
 _BURST_SECONDS = 0.25
 _MIN_BURST_BYTES = 16 << 10
+_WORTHWHILE_BYTES = 8 << 10
 _WINDOW_SECONDS = 60.0
 
 
@@ -109,9 +110,11 @@ class Budget:
         left = self._left(sending=sending)
         if left is not None:
             wanted = min(wanted, left)
-        if self._bucket is not None:
-            wanted = min(wanted, max(0, int(self._bucket.available(self._clock()))))
-        return wanted
+        if self._bucket is None:
+            return wanted
+        available = int(self._bucket.available(self._clock()))
+        # a few bytes at a time would cost a whole processor
+        return min(wanted, available) if available >= _WORTHWHILE_BYTES else 0
 
     def took(self, count: int, *, sending: bool) -> None:
         if sending:
@@ -137,7 +140,7 @@ class Budget:
 
     def delay(self) -> float:
         """Seconds after which it is worth to ask for room again."""
-        return 0.0 if self._bucket is None else max(0.005, self._bucket.delay(_MIN_BURST_BYTES / 2))
+        return 0.0 if self._bucket is None else max(0.005, self._bucket.delay(_WORTHWHILE_BYTES) + 0.001)
 
     def _left(self, *, sending: bool) -> int | None:
         limit = self._limits.bytes_out if sending else self._limits.bytes_in

@@ -109,6 +109,16 @@ def test_a_rate_gives_room_by_and_by() -> None:
     assert slow.room(1 << 30, sending=False) == 100_000
 
 
+def test_a_few_bytes_are_not_worth_a_turn() -> None:
+    clock = Clock()
+    slow = budget(clock, bytes_per_second=100_000)
+    slow.took(slow.room(1 << 30, sending=True), sending=True)
+    clock.now += 0.001
+    assert slow.room(1 << 30, sending=True) == 0
+    clock.now += slow.delay()
+    assert slow.room(1 << 30, sending=True) >= 8 << 10
+
+
 def test_over_a_long_time_the_rate_holds() -> None:
     clock = Clock()
     slow = budget(clock, bytes_per_second=10_000)
