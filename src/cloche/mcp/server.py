@@ -40,7 +40,7 @@ log = logging.getLogger("cloche.mcp")
 def main(net: str | EgressPolicy | None = None, secrets: Sequence[str] = ()) -> None:
     """Serve until the client goes or SIGTERM comes. `net` and `secrets`: of its sandboxes, as `Sandbox.create` takes
     them. Raises InvalidError for a setting that is wrong."""
-    egress_options.secrets(secrets)
+    egress_options.values(secrets)
     found = msgspec.structs.replace(settings.read(os.environ, _dotenv()), net=net, secrets=list(secrets))
     logging.basicConfig(
         stream=sys.stderr, level=found.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -17,13 +17,8 @@ from cloche.model.errors import InvalidError
 Net = str | EgressPolicy | None
 #: words that say where the value is; a Secret that its node reads; either of them with the value itself
 SecretGiven = str | Secret | tuple[str | Secret, str]
-
-
-class GivenSecrets(NamedTuple):
-    """`values`: name → value of those that the client gives. They travel with one request and are never stored."""
-
-    secrets: list[Secret]
-    values: dict[str, str]
+#: how the node calls a value that did not come with the request
+_VALUE_FIELD = "session.secrets."
 
 
 def policy(net: Net) -> EgressPolicy | None:
@@ -63,44 +58,59 @@ def rule(word: str | EgressRule, action: Literal["allow", "deny"]) -> EgressRule
     return msgspec.structs.replace(found, action=action)
 
 
-def secrets(given: Iterable[SecretGiven], environ: Mapping[str, str] = os.environ) -> GivenSecrets:
-    """Raises InvalidError for words that are wrong, and for a variable of this program that is not set."""
+def secrets(given: Iterable[SecretGiven]) -> list[Secret]:
+    """Without any value. Raises InvalidError for words that are wrong."""
+    return list({word.secret.name: word.secret for word in _words(given)}.values())
+
+
+def values(given: Iterable[SecretGiven], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Name → value of those that the client gives. Raises InvalidError for a variable of this program that is not
+    set."""
+    return {word.secret.name: value for word in _words(given) if (value := _value(word, environ)) is not None}
+
+
+def completed(known: dict[str, str], refused: InvalidError, environ: Mapping[str, str] = os.environ) -> bool:
+    """Add to `known` the value that a create was refused for: a secret of a template or a snapshot, whose value is that
+    of whoever makes the sandbox. False: it is not here."""
+    name = str(refused.details.get("field", ""))
+    if not name.startswith(_VALUE_FIELD) or (name := name.removeprefix(_VALUE_FIELD)) in known or name not in environ:
+        return False
+    known[name] = environ[name]
+    return True
+
+
+class _Word(NamedTuple):
+    """`variable`: where the value is; `value`: itself."""
+
+    secret: Secret
+    variable: str | None = None
+    value: str | None = None
+
+
+def _words(given: Iterable[SecretGiven]) -> list[_Word]:
     if isinstance(given, str | Secret):
         raise InvalidError("secrets are a list, also when it is one", field="secrets", remedy=f"secrets=[{given!r}]")
-    found: dict[str, Secret] = {}
-    values: dict[str, str] = {}
-    for each in given:
-        secret, value = _secret(each, environ)
-        found[secret.name] = secret
-        if value is not None:
-            values[secret.name] = value
-    return GivenSecrets(list(found.values()), values)
+    return [_word(each) for each in given]
 
 
-def left_to_give(
-    known: Iterable[Secret], given: Mapping[str, str], environ: Mapping[str, str] = os.environ
-) -> list[tuple[Secret, str]]:
-    """Of secrets that no node can read and nobody has given: those whose value this program's environment has."""
-    wanted = [secret for secret in known if secret.source == SecretSource() and secret.name not in given]
-    return [(secret, environ[secret.name]) for secret in wanted if secret.name in environ]
-
-
-def _secret(each: SecretGiven, environ: Mapping[str, str]) -> tuple[Secret, str | None]:
+def _word(each: SecretGiven) -> _Word:
     from cloche.model.secret_words import parse_secret
 
     if isinstance(each, tuple):
         secret = parse_secret(each[0]).secret if isinstance(each[0], str) else each[0]
         # what is given is not read from anywhere else
-        return msgspec.structs.replace(secret, source=SecretSource()), each[1]
-    if isinstance(each, Secret):
-        return each, None
-    secret, variable = parse_secret(each)
-    if variable is None:
-        return secret, None
-    if variable not in environ:
+        return _Word(msgspec.structs.replace(secret, source=SecretSource()), value=each[1])
+    return _Word(each) if isinstance(each, Secret) else _Word(*parse_secret(each))
+
+
+def _value(word: _Word, environ: Mapping[str, str]) -> str | None:
+    if word.variable is None:
+        return word.value
+    if word.variable not in environ:
+        name, variable = word.secret.name, word.variable
         raise InvalidError(
-            f"the secret {secret.name} has no value: the environment variable {variable} is not set",
+            f"the secret {name} has no value: the environment variable {variable} is not set",
             field="secrets",
-            remedy=f"export {variable}=…, or say where it is: --secret {secret.name}=file:/path@{secret.hosts[0]}",
+            remedy=f"export {variable}=…, or say where it is: --secret {name}=file:/path@{word.secret.hosts[0]}",
         )
-    return secret, environ[variable]
+    return environ[word.variable]

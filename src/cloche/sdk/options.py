@@ -78,7 +78,7 @@ def sandbox_spec(image: str, options: SandboxOptions) -> SandboxSpec:
         host_paths=[absolute(path) for path in given.get("host_paths") or ()],
         hide=list(given.get("hide") or ()),
         egress=egress_options.policy(given.get("net")),
-        secrets=egress_options.secrets(given.get("secrets") or (), os.environ).secrets,
+        secrets=egress_options.secrets(given.get("secrets") or ()),
         **{name: given[name] for name in _COPIED if name in given},
     )
     _check(spec)
@@ -100,7 +100,7 @@ def process_spec(
 
 def session_body(session_env: Mapping[str, str] | None, given: SandboxOptions) -> dict[str, Any]:
     """What holds for this start only: the environment, and values of secrets."""
-    values = egress_options.secrets(given.get("secrets") or (), os.environ).values
+    values = egress_options.values(given.get("secrets") or ())
     return {"env": dict(session_env or {}), **({"secrets": values} if values else {})}
 
 

@@ -81,16 +81,26 @@ def test_closing_is_said_to_a_template() -> None:
 
 def test_secrets_of_a_template_come_from_here(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "mine")
-    secret = {"name": "TOKEN", "hosts": ["a.example"]}
-    box = recorder.made()
-    recorder.on("PUT", f"/v1/sandboxes/{box.id}/egress/secrets/TOKEN", STATE)
-    box._give_missing([egress_options.secrets([Secret(**secret)]).secrets[0]], {})
-    assert recorder.body["value"] == "mine" and recorder.body["secret"]["name"] == "TOKEN"
-    count = len(recorder.sent)
-    box._give_missing([Secret(**secret)], {"TOKEN": "given already"})
-    box._give_missing([Secret(name="ABSENT_HERE", hosts=["a.example"])], {})
-    box._give_missing([Secret(**secret, source=SecretSource(file="/a"))], {})
-    assert len(recorder.sent) == count
+    refusal = {"code": "invalid", "message": "no value", "details": {"field": "session.secrets.TOKEN"}}
+
+    def refuse_without(handler: Any) -> None:
+        body = json.loads(handler.body)
+        recorder.sent.append(("POST", handler.path, body))
+        given = "TOKEN" in body["session"].get("secrets", {})
+        handler.create() if given else handler.reply(422, {"error": refusal})
+
+    recorder.node.answers["POST", "/v1/sandboxes"] = refuse_without
+    Sandbox.create(home=str(recorder.home), template="t")
+    assert [body["session"].get("secrets") for _, _, body in recorder.sent] == [None, {"TOKEN": "mine"}]
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(InvalidError, match="no value"):
+        Sandbox.create(home=str(recorder.home), template="t")
+
+
+@pytest.mark.parametrize("field", ["session.secrets.HAS", "session.secrets.ABSENT", "secrets[0].hosts", None])
+def test_what_is_no_missing_value_is_a_refusal(field: str | None) -> None:
+    refused = InvalidError("no", **({"field": field} if field else {}))
+    assert not egress_options.completed({"HAS": "x"}, refused, {"HAS": "y", "secrets[0].hosts": "z"})
 
 
 def test_a_state_of_a_newer_node(recorder: Recorder) -> None:
@@ -131,14 +141,24 @@ def test_a_rule_as_it_is() -> None:
 
 def test_a_secret_without_a_value_is_refused_here() -> None:
     with pytest.raises(InvalidError, match="TOKEN") as raised:
-        egress_options.secrets(["TOKEN@a.example"], {})
+        egress_options.values(["TOKEN@a.example"], {})
     assert raised.value.remedy is not None and "export TOKEN" in raised.value.remedy
     with pytest.raises(InvalidError, match="list"):
-        egress_options.secrets("TOKEN@a.example", {"TOKEN": "x"})
-    given = egress_options.secrets(["TOKEN=file:/a@a.example"], {})
-    assert given.values == {} and given.secrets[0].source.file == "/a"
-    told = egress_options.secrets([("TOKEN=file:/a@a.example", "given")], {})
-    assert told.values == {"TOKEN": "given"} and told.secrets[0].source == SecretSource()
+        egress_options.secrets("TOKEN@a.example")
+
+
+def test_where_values_come_from() -> None:
+    given = ["TOKEN=file:/a@a.example", Secret(name="S", hosts=["a.example"]), "E=env:V@a.example"]
+    assert egress_options.values(given, {"V": "v"}) == {"E": "v"}
+    assert [secret.source.file for secret in egress_options.secrets(given)] == ["/a", None, None]
+    told = [("TOKEN=file:/a@a.example", "given")]
+    assert egress_options.values(told) == {"TOKEN": "given"}
+    assert egress_options.secrets(told)[0].source == SecretSource()
+
+
+def test_a_template_needs_no_values() -> None:
+    spec = options.sandbox_spec("host", {"secrets": ["ABSENT_HERE@a.example"]})
+    assert [secret.name for secret in spec.secrets] == ["ABSENT_HERE"]
 
 
 def test_asks_and_answers(recorder: Recorder) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -93,9 +92,9 @@ class AsyncNetwork:
     async def give_secret(self, secret: str | Secret, value: str | None = None) -> EgressInfo:
         """Add a secret, or give a new value to one that it has: "GITHUB_TOKEN@api.github.com". Without `value` it is
         read from where the words say, by default from this program's environment. Raises InvalidError."""
-        given = egress_options.secrets([secret if value is None else (secret, value)])
-        (known,) = given.secrets
-        body = {"secret": msgspec.to_builtins(known), "value": given.values.get(known.name)}
+        given = [secret if value is None else (secret, value)]
+        (known,) = egress_options.secrets(given)
+        body = {"secret": msgspec.to_builtins(known), "value": egress_options.values(given).get(known.name)}
         return await self._asked("PUT", f"/secrets/{wire.segment(known.name)}", EgressInfo, body)
 
     async def remove_secret(self, name: str) -> EgressInfo:
@@ -114,12 +113,6 @@ class AsyncNetwork:
     async def unpublish(self, port: int) -> None:
         """End that, and the connections to it. Raises NotFoundError."""
         await self._transport.ask("DELETE", f"{self._path}/ports/{port}")
-
-    async def _give_missing(self, known: Sequence[Secret], given: Mapping[str, str]) -> None:
-        """Secrets of a template or a snapshot whose values this program's environment has."""
-        plain = [msgspec.convert(msgspec.to_builtins(secret), Secret) for secret in known]
-        for secret, value in egress_options.left_to_give(plain, given, os.environ):
-            await self.give_secret(secret, value)
 
     async def _with_rules(self, rules: list[EgressRule]) -> EgressInfo:
         """Each is put in front, so the last one goes first."""

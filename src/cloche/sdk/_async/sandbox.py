@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from cloche.model.errors import ClocheError, NotFoundError
+from cloche.model.errors import ClocheError, InvalidError, NotFoundError
 from cloche.model.events import Event, SandboxStats
 from cloche.model.lifecycle import State
 from cloche.model.process import ProcessInfo, PtySize
-from cloche.sdk import options, wire
+from cloche.sdk import egress_options, options, wire
 from cloche.sdk._async import bridge
 from cloche.sdk._async.dialing import AsyncDialing
 from cloche.sdk._async.files import AsyncFiles
@@ -81,9 +81,13 @@ class AsyncSandbox(AsyncNetwork, AsyncDialing):
         node = AsyncNode(home)
         session = options.session_body(session_env, sandbox)
         body = {**options.create_body(spec, sandbox), "session": session}
-        made = cls(node, wire.decode(await node.transport.ask("POST", "/v1/sandboxes", json=body), SandboxInfo))
-        await made._give_missing(made.known.spec.secrets, session.get("secrets", {}))
-        return made
+        while True:
+            try:
+                made = await node.transport.ask("POST", "/v1/sandboxes", json=body)
+                return cls(node, wire.decode(made, SandboxInfo))
+            except InvalidError as error:
+                if not egress_options.completed(session.setdefault("secrets", {}), error):
+                    raise
 
     @classmethod
     async def from_id(cls, ref: str, *, home: str | None = None) -> AsyncSandbox:
