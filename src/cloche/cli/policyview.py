@@ -27,8 +27,9 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
         yield from _policy(info.policy)
         yield from _titled("programs", _programs(info.transparent_tcp))
     for kept in info.secrets:
-        missing = "; no value here, give it again: cloche policy secret" if kept.name in info.missing_secrets else ""
-        yield from _titled("secret", clean(secret(kept)) + missing)
+        missing = kept.name in info.missing_secrets
+        also = "no value here, give it again: cloche policy secret" if missing else "its hosts are allowed, port 443"
+        yield from _titled("secret", f"{clean(secret(kept))}; {also}")
     if info.policy is not None:
         yield from _titled("traffic", traffic(info.counters))
 

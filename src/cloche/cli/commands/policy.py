@@ -121,13 +121,16 @@ def presets(preset: str | None, as_json: bool) -> int:
 @click.argument("box", metavar="BOX")
 @click.argument("spec", metavar="SPEC")
 def secret(box: str, spec: str, from_stdin: bool, remove: bool, as_json: bool) -> int:
-    """Give BOX a secret, or a new value of one: GITHUB_TOKEN@api.github.com, and more as in `cloche run --secret`."""
+    """Give BOX a secret, or a new value of one: GITHUB_TOKEN@api.github.com, and more as in `cloche run --secret`.
+
+    Prints the secrets that it has, never their values. Their hosts may be reached, whatever the policy does not deny.
+    """
     if remove and from_stdin:
         raise InvalidError("--remove takes no value", remedy="leave --stdin out")
     sandbox = execution.found(box)
     if remove:
-        return _changed(sandbox.remove_secret(spec), as_json)
-    return _changed(sandbox.give_secret(spec, _first_line() if from_stdin else None), as_json)
+        return _kept(sandbox.remove_secret(spec), as_json)
+    return _kept(sandbox.give_secret(spec, _first_line() if from_stdin else None), as_json)
 
 
 def _each(words: Sequence[str]) -> list[str]:
@@ -140,6 +143,14 @@ def _changed(info: EgressInfo, as_json: bool) -> int:
         render.print_json(_as_json(info))
     else:
         render.write(f"{render.clean(words(info.policy))}\n")
+    return 0
+
+
+def _kept(info: EgressInfo, as_json: bool) -> int:
+    if as_json:
+        render.print_json(_as_json(info))
+    else:
+        _lines(render.clean(policyview.secret(secret)) for secret in info.secrets)
     return 0
 
 
