@@ -91,7 +91,8 @@ def _place(line: AuditLine) -> str:
 
 
 def _why(line: AuditLine) -> str:
-    return f"{line.rule}: {line.reason}" if line.rule and line.reason else line.rule or line.reason
+    both = line.rule and line.reason and line.reason != line.rule
+    return f"{line.rule}: {line.reason}" if both else line.rule or line.reason
 
 
 def _moved(line: AuditLine) -> bool:

@@ -90,6 +90,7 @@ def test_a_state_for_people() -> None:
     (AuditLine(time=0, sandbox_id="sb_2", sandbox="x\x1b", via="proxy", verdict="allowed", host="a.example", port=443,
                method="GET", path="/a", status=200, tls="inspect"), "allowed  x\\x1b  GET https://a.example/a 200"),
     (AuditLine(time=0, sandbox_id="sb_1", via="dns", verdict="denied", host="b.example"), "work  b.example (name)"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="dns", verdict="denied", host="b.example", rule="r", reason="r"), ")  r"),
 ])  # fmt: skip
 def test_lines_of_the_log(line: AuditLine, shown: str) -> None:
     assert policyview.log_line(line, {"sb_1": "work"}, None).endswith(shown)
