@@ -271,7 +271,10 @@ class DoorClient:
             ended.cancel()
         if not hello.done():
             why = "ended" if line.lost.is_set() else "did not answer"
-            raise UnavailableError(f"the door {why} before it was ready", remedy="look into logs/door.log")
+            said = door_process.last_words(settings.home) if line.lost.is_set() else ""
+            raise UnavailableError(
+                f"the door {why} before it was ready{f': {said}' if said else ''}", remedy="look into logs/door.log"
+            )
         self._ready = hello.result()
         if self._ready.ingress_port:
             keep_port(home, self._ready.ingress_port)

@@ -17,6 +17,7 @@ from cloche.model.errors import UnavailableError
 
 LOG_NAME = "door.log"
 MAX_LOG_BYTES = 5 << 20
+MAX_LAST_BYTES, MAX_LAST_CHARS = 4096, 300
 #: after its socket is closed it ends by itself
 END_SECONDS = 3.0
 #: what a Python finds itself and the machine's certificates by; everything else is none of its business
@@ -78,6 +79,18 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def last_words(home: str) -> str:
+    """The last line of its log, as text of a message; empty when there is none."""
+    try:
+        with open(Path(home) / "logs" / LOG_NAME, "rb") as said:
+            said.seek(max(0, os.fstat(said.fileno()).st_size - MAX_LAST_BYTES))
+            lines = said.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return "".join(letter for letter in last if letter.isprintable())[:MAX_LAST_CHARS]
 
 
 def _log(home: Path) -> int:

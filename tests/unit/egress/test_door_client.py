@@ -129,7 +129,7 @@ async def test_what_waits_for_an_answer_is_told_of_its_end(door):
 @pytest.mark.anyio
 async def test_a_door_that_does_not_start_is_an_error_that_says_where_to_look(door, tmp_path):
     (tmp_path / "refuse").touch()
-    with pytest.raises(UnavailableError, match="before it was ready") as failed:
+    with pytest.raises(UnavailableError, match="before it was ready: refused") as failed:
         await door.ready()
     assert "door.log" in (failed.value.remedy or "")
     assert "refused" in (tmp_path / "logs" / "door.log").read_text()
