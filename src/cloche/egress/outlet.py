@@ -9,22 +9,19 @@ import asyncio
 from dataclasses import replace
 
 from cloche.egress import flow
-from cloche.egress.attempt import Attempt, Decided, Undecided
+from cloche.egress.attempt import Decided, Undecided
 from cloche.egress.connection import Connection, Refused, refused_by_limit
 from cloche.egress.dial import reason
 from cloche.egress.entrance import Entrance
+from cloche.egress.first_look import check, first_look
 from cloche.egress.hooks import LimitHit, Site
 from cloche.egress.judgement import Judgement
-from cloche.egress.names import read_host
 from cloche.egress.passage import Passage
 from cloche.egress.relay import Relay
-from cloche.egress.sniff import BadHelloError, Seen, first_bytes, hello_refusal
+from cloche.egress.sniff import Seen
 from cloche.egress.sockets import SocketStream
 from cloche.egress.way_out import WayOut
 from cloche.model.egress import AuditLine
-
-#: for the first bytes, and for a whole hello
-FIRST_BYTES_SECONDS = 10.0
 
 
 class Outlet:
@@ -115,7 +112,7 @@ class Outlet:
         self._attached.budget.check()
         known = await self._judgement.settle(self._connection.attempt)
         if self._entrance.is_early and isinstance(known, Undecided) and known.needs != {"address"}:
-            await self._look(self._stream)
+            await self._look()
             known = await self._judgement.settle(self._connection.attempt)
             if self._is_for_requests(known):
                 await self._entrance.accept()
@@ -145,7 +142,7 @@ class Outlet:
     async def _wait_for_words(self, upstream: SocketStream, known: Decided | Undecided) -> None:
         """Whoever speaks first shows what it is: a server that greets is neither TLS nor HTTP."""
         if isinstance(known, Undecided) or self._stream.peeked:
-            await self._look(self._stream)
+            await self._look()
         else:
             speaks = asyncio.ensure_future(self._stream.peek_more())
             try:
@@ -158,7 +155,7 @@ class Outlet:
                 await self._relay_greeting(upstream, speaks)
                 return
             if speaks.result():
-                await self._look(self._stream)
+                await self._look()
         known = await self._judgement.settle(self._connection.attempt)
         if self._is_for_requests(known):
             await self._carry_requests(known, upstream)
@@ -169,15 +166,9 @@ class Outlet:
         protocol = self._connection.attempt.protocol
         return protocol == "http" or (protocol == "tls" and known.tls == "inspect")
 
-    async def _look(self, stream: SocketStream) -> None:
-        """Until the first bytes say what they are. Raises Refused."""
-        try:
-            async with asyncio.timeout(FIRST_BYTES_SECONDS):
-                seen = await _seen(stream)
-        except TimeoutError as error:
-            raise Refused("denied", "it did not say in time what it is", self._connection.decision) from error
-        except BadHelloError as error:
-            raise Refused("denied", f"its TLS hello cannot be read: {error}", self._connection.decision) from error
+    async def _look(self) -> None:
+        """Raises Refused."""
+        seen = await first_look(self._stream, self._connection)
         if seen is not None:
             sni = seen.hello.sni if seen.hello is not None else None
             self._connection.attempt = replace(self._connection.attempt, protocol=seen.protocol, sni=sni)
@@ -199,7 +190,7 @@ class Outlet:
 
     async def _late_words(self, speaks: asyncio.Task[bool]) -> bytes:
         if await speaks and self._stream.peeked[:1] == b"\x16":
-            await self._look(self._stream)
+            await self._look()
             known = await self._judgement.settle(self._connection.attempt)
             if self._is_for_requests(known):
                 raise Refused("denied", "TLS that begins late cannot be inspected", self._connection.decision)
@@ -207,30 +198,7 @@ class Outlet:
         return self._stream.take_peeked()
 
     def _check(self, known: Decided | Undecided) -> None:
-        """Everything that there is has been looked at. Raises Refused."""
-        attempt = self._connection.attempt
-        if isinstance(known, Undecided):
-            raise Refused("denied", _missing(known, attempt), self._connection.decision)
-        hello = self._seen.hello if self._seen is not None else None
-        if hello is None:
-            return
-        why = hello_refusal(hello, attempt.host, is_address=attempt.is_address, encrypted_hello=known.encrypted_hello)
-        if why is None and attempt.is_address and hello.sni is not None:
-            why = self._named_refusal(hello.sni)
-        if why is not None:
-            raise Refused("denied", why, self._connection.decision)
-
-    def _named_refusal(self, sni: str) -> str | None:
-        """An address was allowed; a rule that denies the name in the hello counts all the same."""
-        host = read_host(sni)
-        if host.is_address:
-            return None
-        attempt = self._connection.attempt
-        named = Attempt(host=host.text, is_address=False, port=attempt.port, protocol="tls", sni=sni)
-        verdict = self._attached.decide(named)
-        if isinstance(verdict, Undecided) or verdict.action != "deny" or verdict.rule == "default":
-            return None
-        return f"the TLS hello names {host.text}, which is denied ({verdict.rule})"
+        check(self._connection, known, self._seen)
 
     async def _carry_requests(self, known: Decided | Undecided, spare: SocketStream | None) -> None:
         attempt = self._connection.attempt
@@ -245,25 +213,3 @@ class Outlet:
                 await self._attached.world.inspector().inspect_tls(self._stream, site, passage, first)
         finally:
             passage.close()
-
-
-def _missing(known: Undecided, attempt: Attempt) -> str:
-    if "address" in known.needs:
-        return "its rule asks for an address, which only the upstream proxy knows"
-    if attempt.protocol is None:
-        return "it ended before it said what it is"
-    return "its rule is about requests, and there are none to be seen"
-
-
-async def _seen(stream: SocketStream) -> Seen | None:
-    """None: it has ended before it said anything. Raises BadHelloError for an end within."""
-    while (seen := first_bytes(stream.peeked)) is None:
-        if not await stream.peek_more():
-            if not stream.peeked:
-                return None
-            return Seen("tcp") if stream.peeked[:1] != b"\x16" else _cut()
-    return seen
-
-
-def _cut() -> Seen:
-    raise BadHelloError("it ends too early")
