@@ -143,6 +143,15 @@ def test_a_question_on_a_terminal_of_the_command_is_a_screen_of_its_own(place: s
         assert program.is_as_before
 
 
+def test_a_terminal_that_can_do_nothing_gets_plain_lines(place: str, curl: tuple[str, ...]) -> None:
+    with TerminalProgram("run", "-t", "--net", f"?{place}", "--", *curl, cols=200, TERM="dumb") as program:
+        program.until("Type a letter")
+        _answer(program)
+        program.until("hello")
+        assert program.ended() == 0
+        assert b"\x1b" not in program.seen
+
+
 def test_a_program_that_has_the_screen_is_told_to_draw_again(place: str, curl: tuple[str, ...]) -> None:
     waits = "until [ $drawn ]; do sleep 0.05; done"
     script = f"trap 'drawn=1' WINCH; printf '\\033[?1049h'; {' '.join(curl)}; {waits}; echo again"

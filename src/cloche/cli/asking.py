@@ -27,6 +27,7 @@ from cloche.sdk._sync.sandbox import Sandbox
 
 #: what is typed before anybody can have read the question is no answer to it
 UNREAD_SECONDS = 0.5
+_TO_END = "\x1b[K"
 #: when the door does not say how long it waits
 USUAL_SECONDS = 60.0
 
@@ -129,17 +130,20 @@ class PanelFace:
         with self._gate.taken() as keys:
             if keys is None:
                 return None
-            own = not self._screen.is_other
-            self._show(ask, box, own)
+            before, after = self._frame()
+            _write(before + question.join(question.panel(ask, box, terminal.size().cols)))
             verdict = _typed(keys, _deadline(ask), _echo)
-            _write(terminal.OWN_SCREEN if own else b"")
-        if not own:
+            _write(after)
+        if self._screen.is_other:
             self._draw_again()
         return verdict
 
-    def _show(self, ask: Ask, box: str, own: bool) -> None:
-        lines = question.join(question.panel(ask, box, terminal.size().cols))
-        _write((terminal.OTHER_SCREEN if own else b"") + b"\x1b[0m\x1b[2J\x1b[H" + lines)
+    def _frame(self) -> tuple[bytes, bytes]:
+        """What makes room for a question, and what takes it away. A terminal that can do nothing just goes on."""
+        if terminal.is_dumb():
+            return b"\r\n", b"\r\n"
+        clear = b"\x1b[0m\x1b[2J\x1b[H"
+        return (clear, b"") if self._screen.is_other else (terminal.OTHER_SCREEN + clear, terminal.OWN_SCREEN)
 
     def _draw_again(self) -> None:
         """A program draws everything when its terminal changes its size."""
@@ -178,7 +182,7 @@ def _deadline(ask: Ask) -> float:
 
 
 def _echo(text: str) -> None:
-    _write(f"\r\x1b[K> {text}".encode())
+    _write(f"\r{'' if terminal.is_dumb() else _TO_END}> {text}".encode())
 
 
 def _write(data: bytes) -> None:

@@ -47,6 +47,11 @@ def size() -> PtySize:
     return PtySize()
 
 
+def is_dumb() -> bool:
+    """Whether it understands nothing but lines of text."""
+    return os.environ.get("TERM", "dumb") == "dumb"
+
+
 def kind() -> dict[str, str]:
     """The variables by which programs inside know what this terminal can do."""
     return {name: value for name in _PASSED if (value := os.environ.get(name, "")) and value.isprintable()}
@@ -100,7 +105,7 @@ def _put_back(before: list[Any], screen: ScreenWatch) -> None:
     # TCSANOW: a terminal that nobody reads never drains. One that is gone needs nothing any more
     with suppress(termios.error, OSError):
         termios.tcsetattr(0, termios.TCSANOW, before)
-    if os.environ.get("TERM", "dumb") == "dumb":
+    if is_dumb():
         return
     with suppress(OSError):
         blocking = os.get_blocking(1)
