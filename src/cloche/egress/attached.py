@@ -13,12 +13,14 @@ from cloche.egress.attempt import Attempt, Decided, Undecided
 from cloche.egress.budget import Budget
 from cloche.egress.hostindex import HostIndex
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
-from cloche.egress.news import Lines, SameAgain
+from cloche.egress.news import EventPace, Lines, SameAgain
 from cloche.egress.policy import Compiled, compile_policy
 from cloche.egress.world import World
 from cloche.model.egress import AcceptRule, Ask, AuditLine, EgressBudget, EgressCounters, EgressPolicy
 
 COUNT_SECONDS = 1.0
+#: of the guest's inner end: who connects there goes out under this sandbox's policy (guest/internal/door/listeners.go)
+DOOR_PORTS = frozenset({53, 15001, 15080, 15081})
 #: names are looked up for one sandbox at a time
 MAX_LOOKUPS = 8
 
@@ -28,6 +30,9 @@ class Open(Protocol):
 
     def review(self) -> None:
         """The policy is another."""
+
+    def review_neighbour(self) -> None:
+        """Another sandbox accepts others than before."""
 
 
 class Attached:
@@ -44,6 +49,7 @@ class Attached:
         self.asks = Asks(self.id, self._tell_ask)
         self.compiled: Compiled | None = None
         self._same = SameAgain()
+        self._pace = EventPace()
         self._accept: list[AcceptRule] = []
         self.secrets: list[GivenSecret] = []
         self._secret_hosts = HostIndex()
@@ -80,13 +86,16 @@ class Attached:
     def may_resolve(self, name: str) -> bool:
         return self.compiled is not None and self.compiled.may_resolve(name)
 
+    def may_look_up(self, name: str) -> bool:
+        return self.compiled is not None and self.compiled.may_look_up(name)
+
     def secrets_for(self, host: str) -> list[GivenSecret]:
         """Those that may go to this host."""
         return [self.secrets[index] for index in sorted(self._secret_hosts.find(host))]
 
     def accepts(self, sandbox: str | None, port: int) -> bool:
         """Whether another sandbox of this name may connect to this one."""
-        return any(_accepts(rule, sandbox, port) for rule in self._accept)
+        return port not in DOOR_PORTS and any(_accepts(rule, sandbox, port) for rule in self._accept)
 
     def begin(self) -> None:
         """A connection; `end` when it is over. Raises LimitHit."""
@@ -111,7 +120,7 @@ class Attached:
     def happened(self, kind: str, data: dict[str, Any]) -> None:
         """Tell the node, unless the same was told a moment ago."""
         key = (kind, data.get("host"), data.get("port"), data.get("rule"), data.get("limit"), data.get("secret"))
-        if self._same.is_new(key) and self.world.pace.admits():
+        if self._same.is_new(key) and self._pace.admits() and self.world.pace.admits():
             self.world.tell(Happened(sandbox_id=self.id, kind=kind, data=data))
 
     def counters(self) -> EgressCounters:

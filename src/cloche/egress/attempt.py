@@ -32,11 +32,13 @@ class Attempt:
 
 class Decided(Decision, frozen=True, kw_only=True):
     """`opened`: forbidden ranges that the rule gives to this destination. `encrypted_hello`: ECH is let through.
-    `secret_host`: a secret may be put into requests to it."""
+    `secret_host`: a secret may be put into requests to it. `is_of_request`: the rule is about methods or paths, so
+    nothing follows for the next request."""
 
     opened: tuple[str, ...] = ()
     encrypted_hello: bool = False
     secret_host: bool = False
+    is_of_request: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,14 @@ def refused_by_limit(hit: LimitHit) -> Refused:
     return refused
 
 
+#: rule, host, port, and for a rule about requests method and path
+Grant = tuple[str, str, int, str, str]
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
-    """`attempt` grows as more is known; `decision`: the last that was made. `granted`: rules that people have answered
-    for this connection. A relay's meter, too."""
+    """`attempt` grows as more is known; `decision`: the last that was made. `granted`: what people have said yes
+    to on this connection. A relay's meter, too."""
 
     attached: Attached
     via: str
@@ -38,7 +42,7 @@ class Connection:
     pid: int = 0
     process: str = ""
     decision: Decided | None = None
-    granted: set[str] = field(default_factory=set)
+    granted: set[Grant] = field(default_factory=set)
     sent: int = 0
     received: int = 0
     began: float = field(default_factory=time.time)
@@ -46,6 +50,10 @@ class Connection:
 
     def room(self, wanted: int, *, sending: bool) -> int:
         return self.attached.budget.room(wanted, sending=sending)
+
+    def spend(self, count: int, *, sending: bool) -> None:
+        self.attached.budget.spend(count, sending=sending)
+        self.counted(count, sending=sending)
 
     def took(self, count: int, *, sending: bool) -> None:
         self.attached.budget.took(count, sending=sending)

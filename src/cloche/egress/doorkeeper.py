@@ -31,7 +31,7 @@ from cloche.egress.messages import (
     StreamReply,
     Unpublish,
 )
-from cloche.egress.news import EventPace
+from cloche.egress.news import EVENTS_OF_ALL_PER_SECOND, EventPace
 from cloche.egress.node_streams import NodeStreams
 from cloche.egress.own_addresses import OwnAddresses
 from cloche.egress.published import Visit
@@ -87,7 +87,7 @@ class Doorkeeper:
             proxies=UpstreamProxies(),
             own=OwnAddresses(),
             audit=self._audit,
-            pace=EventPace(),
+            pace=EventPace(per_second=EVENTS_OF_ALL_PER_SECOND),
             inspector=_inspector(home, setup.upstream_authorities),
             tell=self._control.send,
             neighbours=self._guests.neighbour,
@@ -139,6 +139,7 @@ class Doorkeeper:
         if guest is None:
             raise NotFoundError(f"the door does not know {message.sandbox_id}")
         guest.attached.set_policy(message.policy, message.secrets)
+        self._guests.review_neighbours(guest)
         guest.begin()
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -75,13 +75,14 @@ class Name(Word, frozen=True, kw_only=True):
 
 FromGuest = Need | Resolve | Query | Named
 
+_T = TypeVar("_T")
 _head: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
 _from_guest: msgspec.json.Decoder[FromGuest] = msgspec.json.Decoder(FromGuest)
 
 
 def read_head(data: bytes) -> Head:
     """Raises msgspec.DecodeError."""
-    head = _head.decode(data)
+    head = _decoded(_head, data)
     if head.kind == "connect" and not (head.host and head.port and head.via != "proxy"):
         raise msgspec.ValidationError("a connection to nowhere")
     return head
@@ -89,7 +90,14 @@ def read_head(data: bytes) -> Head:
 
 def read_word(line: bytes) -> FromGuest:
     """Raises msgspec.DecodeError."""
-    return _from_guest.decode(line)
+    return _decoded(_from_guest, line)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+    try:
+        return decoder.decode(data)
+    except RecursionError as error:
+        raise msgspec.DecodeError("too deep") from error
 
 
 def line(word: Resolved | Answer | Name) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 from cloche.egress import guest_words, names
 from cloche.egress.asks import Outcome
@@ -127,11 +128,18 @@ class Guests:
         return self._by_id.get(sandbox_id)
 
     def neighbour(self, project: str, name: str) -> Guest | None:
-        for guest in self._by_id.values():
-            attached = guest.attached
-            if attached.project == project and attached.name is not None and attached.name.lower() == name:
-                return guest
-        return None
+        """None also where two differ in their case only: neither gets what is meant for the other."""
+        found = [guest for guest in self._of_project(project) if (guest.attached.name or "").lower() == name]
+        return found[0] if len(found) == 1 else None
+
+    def review_neighbours(self, changed: Guest) -> None:
+        """Others may be connected to this one, which accepts others than before."""
+        for guest in self._of_project(changed.attached.project):
+            for connection in list(guest.attached.connections):
+                connection.review_neighbour()
+
+    def _of_project(self, project: str) -> Iterator[Guest]:
+        return (guest for guest in self._by_id.values() if guest.attached.project == project)
 
     def add(self, guest: Guest) -> Guest | None:
         """Returns the one that was there."""

@@ -110,6 +110,9 @@ class _Counting:
         else:
             self._visit.received_bytes += count
 
+    def spend(self, count: int, *, sending: bool) -> None:
+        self.took(count, sending=sending)
+
     def delay(self) -> float:
         return 0.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloche.egress.asks import Question
 from cloche.egress.attempt import Attempt, Decided, Undecided
-from cloche.egress.connection import Connection, Refused
+from cloche.egress.connection import Connection, Grant, Refused
 from cloche.egress.way_out import WayOut, at
 
 _NO = {
@@ -31,7 +31,7 @@ class Judgement:
             self._connection.decision = verdict
             if verdict.action == "deny":
                 raise Refused("denied", verdict.reason, verdict)
-            if verdict.action == "allow" or verdict.rule in self._connection.granted:
+            if verdict.action == "allow" or _grant(attempt, verdict) in self._connection.granted:
                 return verdict
             await self._ask(attempt, verdict)
 
@@ -55,7 +55,8 @@ class Judgement:
         verdict = self._attached.decide(attempt)
         if isinstance(verdict, Undecided):
             return True
-        return verdict.action == "allow" or (verdict.action == "ask" and verdict.rule in self._connection.granted)
+        granted = self._connection.granted
+        return verdict.action == "allow" or (verdict.action == "ask" and _grant(attempt, verdict) in granted)
 
     async def _ask(self, attempt: Attempt, verdict: Decided) -> None:
         question = Question(
@@ -69,6 +70,12 @@ class Judgement:
         )
         outcome = await self._attached.asks.ask(question)
         if outcome in ("once", "always"):
-            self._connection.granted.add(verdict.rule)
+            self._connection.granted.add(_grant(attempt, verdict))
         elif outcome != "again":
             raise Refused("denied", _NO[outcome], verdict)
+
+
+def _grant(attempt: Attempt, verdict: Decided) -> Grant:
+    """A client of the proxy port changes hosts on one connection, and one rule may be about many requests."""
+    request = (attempt.method or "", attempt.path or "") if verdict.is_of_request else ("", "")
+    return (verdict.rule, attempt.host, attempt.port, *request)

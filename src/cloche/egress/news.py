@@ -17,11 +17,14 @@ from cloche.egress.budget import TokenBucket
 from cloche.model.egress import AuditLine
 
 SAME_SECONDS = 10.0
+#: of one sandbox, and of all together
 EVENTS_PER_SECOND = 20
+EVENTS_OF_ALL_PER_SECOND = 200
 MAX_KNOWN = 1024
-#: lines of one sandbox: a second on the average, and at once
+#: lines of one sandbox: a second on the average, and at once; a long one counts as several
 LINES_PER_SECOND = 200
 LINES_AT_ONCE = 2000
+_SHORT_CHARS = 256
 
 
 class AuditSink(Protocol):
@@ -29,11 +32,11 @@ class AuditSink(Protocol):
 
 
 class EventPace:
-    """Of the whole door: who is over it is not told."""
+    """Of one sandbox, or of the whole door: who is over it is not told."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, per_second: int = EVENTS_PER_SECOND) -> None:
         self._clock = clock
-        self._bucket = TokenBucket(EVENTS_PER_SECOND, EVENTS_PER_SECOND, clock())
+        self._bucket = TokenBucket(per_second, per_second, clock())
 
     def admits(self) -> bool:
         if self._bucket.available(self._clock()) < 1:
@@ -75,7 +78,7 @@ class Lines:
 
     def write(self, line: AuditLine) -> None:
         if self._pace.available(self._loop.time()) >= 1:
-            self._pace.take(1)
+            self._pace.take(1 + (len(line.path) + len(line.reason)) // _SHORT_CHARS)
             self._sink.write(line)
             return
         self._last, self._count = line, self._count + 1

@@ -58,7 +58,15 @@ class Outlet:
     def review(self) -> None:
         """The policy is another: what it would not allow any more ends now."""
         verdict = self._attached.decide(self._connection.attempt)
-        if not self._stays(verdict) and self._task is not None and not self._revoked:
+        if not self._stays(verdict):
+            self._revoke()
+
+    def review_neighbour(self) -> None:
+        if self._connection.decision is not None and self._way_out.is_turned_away(self._connection.attempt):
+            self._revoke()
+
+    def _revoke(self) -> None:
+        if self._task is not None and not self._revoked:
             self._revoked = True
             self._task.cancel()
 

@@ -141,6 +141,7 @@ class Compiled:
             opened=rule.opened,
             encrypted_hello=rule.encrypted_hello,
             secret_host=has_secret,
+            is_of_request=rule.is_of_requests,
         )
 
     def _add_secret(self, secret: Secret, index: int) -> None:

@@ -20,6 +20,7 @@ class ProxyClient:
         self._stream = stream
         self._connection = connection
         self._attached = connection.attached
+        self._way_out = WayOut(connection)
         self._task: asyncio.Task[None] | None = None
         self._revoked = False
 
@@ -27,7 +28,7 @@ class ProxyClient:
         """None: the client has had enough, or a change of policy has ended it. Raises CancelledError only."""
         self._task = asyncio.current_task()
         self._attached.connections.add(self)
-        passage = Passage(self._connection, WayOut(self._connection))
+        passage = Passage(self._connection, self._way_out)
         try:
             return await flow.serve_requests(self._stream, None, passage, self._stream.take_peeked())
         except asyncio.CancelledError:
@@ -47,5 +48,13 @@ class ProxyClient:
         verdict = self._attached.decide(attempt)
         if isinstance(verdict, Decided) and verdict.action == "deny":
             self._connection.decision = verdict
-            self._revoked = True
-            self._task.cancel()
+            self._revoke(self._task)
+
+    def review_neighbour(self) -> None:
+        attempt = self._connection.attempt
+        if self._task is not None and not self._revoked and self._way_out.is_turned_away(attempt):
+            self._revoke(self._task)
+
+    def _revoke(self, task: asyncio.Task[None]) -> None:
+        self._revoked = True
+        task.cancel()

@@ -95,7 +95,10 @@ class Questions:
         if name.endswith(NEIGHBOURS):
             neighbour = self._attached.world.neighbours(self._attached.project, name.removesuffix(NEIGHBOURS))
             return "yes" if neighbour is not None else "no"
-        return "yes" if self._is_behind_proxy(name) else await self._look_up(name)
+        if self._is_behind_proxy(name) or not self._attached.may_look_up(name):
+            # a connection to it is decided first, and looks it up then
+            return "yes"
+        return await self._look_up(name)
 
     async def _look_up(self, name: str) -> Literal["yes", "no", "fail"]:
         try:
@@ -128,6 +131,9 @@ class Questions:
             return dnswire.refuse(query)
         if not query.is_carried:
             return dnswire.refuse(query, "NOERROR")
+        if not self._attached.may_look_up(name):
+            self._write(name, "denied", f"only connections to this name can be allowed ({query.kind})")
+            return dnswire.refuse(query, "REFUSED")
         try:
             async with self._attached.lookups:
                 return await self._attached.world.resolver.query(query)

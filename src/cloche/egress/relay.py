@@ -26,6 +26,7 @@ _buffer = memoryview(bytearray(CHUNK_BYTES))
 class Meter(Protocol):
     def room(self, wanted: int, *, sending: bool) -> int: ...
     def took(self, count: int, *, sending: bool) -> None: ...
+    def spend(self, count: int, *, sending: bool) -> None: ...
     def delay(self) -> float: ...
 
 
@@ -135,7 +136,8 @@ class Pump:
     def start(self, first: bytes) -> None:
         loop = self._loop
         if first:
-            self._meter.took(len(first), sending=self._sending)
+            # many connections may have begun before the first of them has spoken: raises LimitHit
+            self._meter.spend(len(first), sending=self._sending)
             self._pending = first
             self._guarded(self._flush)
         if not self._pending and not self.ended:

@@ -39,6 +39,10 @@ class ReadyRule:
         """Whether it matches whatever is found out of a host that it matches."""
         return not (self.networks or self.ports or self.protocols or self.methods or self.globs)
 
+    @property
+    def is_of_requests(self) -> bool:
+        return bool(self.methods or self.globs)
+
     def unknown(self, attempt: Attempt, address: str | None) -> list[Need] | None:
         """None: it does not match. Else what has to be known to be sure; empty: it matches."""
         if self.ports and not any(first <= attempt.port <= last for first, last in self.ports):
@@ -62,11 +66,14 @@ class ReadyRule:
     def _protocol(self, attempt: Attempt, address: str | None) -> bool | Literal["protocol"]:
         if attempt.protocol is None:
             return "protocol" if self.protocols or self.methods or self.globs else True
-        if (self.methods or self.globs) and attempt.protocol == "tcp":
+        if self.is_of_requests and attempt.protocol == "tcp" and self.action == "allow":
             return False
         return not self.protocols or attempt.protocol in self.protocols
 
     def _request(self, attempt: Attempt, address: str | None) -> bool | Literal["request"]:
+        if attempt.protocol == "tcp":
+            # a rule that allows requests does not match; for one that denies or asks, who knows what is in there
+            return True
         known: bool | Literal["request"] = True
         if self.methods:
             if attempt.method is None:

@@ -13,6 +13,7 @@ from cloche.egress.connection import Connection, Refused
 from cloche.egress.hooks import DialError
 from cloche.egress.resolve import ResolveError
 from cloche.egress.sockets import SocketStream
+from cloche.egress.world import Neighbour
 
 NEIGHBOURS = ".sandbox"
 
@@ -63,8 +64,18 @@ class WayOut:
     def is_neighbour(self, attempt: Attempt) -> bool:
         return not attempt.is_address and attempt.host.endswith(NEIGHBOURS)
 
+    def is_turned_away(self, attempt: Attempt) -> bool:
+        """By another sandbox, which may have accepted it before."""
+        if not self.is_neighbour(attempt):
+            return False
+        neighbour = self._neighbour(attempt)
+        return neighbour is None or not neighbour.accepts(self._attached.name, attempt.port)
+
+    def _neighbour(self, attempt: Attempt) -> Neighbour | None:
+        return self._world.neighbours(self._attached.project, attempt.host.removesuffix(NEIGHBOURS))
+
     async def _to_neighbour(self, attempt: Attempt) -> SocketStream:
-        neighbour = self._world.neighbours(self._attached.project, attempt.host.removesuffix(NEIGHBOURS))
+        neighbour = self._neighbour(attempt)
         if neighbour is None:
             raise Refused("failed", "there is no such sandbox")
         if not neighbour.accepts(self._attached.name, attempt.port):
