@@ -1,4 +1,4 @@
-"""Sandboxes of each engine for the tests with real programs, and the ways by which a program can be told of the door."""
+"""Sandboxes of each engine for tests with real programs, and the ways by which a program can be told of the door."""
 
 from __future__ import annotations
 

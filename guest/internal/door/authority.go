@@ -33,8 +33,8 @@ var bundles = []string{
 func (t Trust) authority() string { return t.at("etc/cloche/authority.pem") }
 func (t Trust) bundle() string    { return t.at("etc/cloche/ca-bundle.pem") }
 
-// install writes the authority into its own file, into the system's bundles where they can be written, and into a bundle
-// beside its own, which is complete only when the system has one.
+// install writes the authority into its own file, into the system's bundles, OpenSSL's directory and Java's store where
+// they can be written, and into a bundle beside its own, which is complete only when the system has one.
 func (t Trust) install(pem []byte) (complete bool, err error) {
 	if pem[len(pem)-1] != '\n' {
 		pem = append(pem, '\n')
@@ -45,6 +45,7 @@ func (t Trust) install(pem []byte) (complete bool, err error) {
 	if err := replaceFile(t.authority(), pem, bundleFiles); err != nil {
 		return false, err
 	}
+	t.ownCertificates()
 	var whole []byte
 	for _, name := range bundles {
 		place := t.at(name)
@@ -60,7 +61,13 @@ func (t Trust) install(pem []byte) (complete bool, err error) {
 			whole = with
 		}
 	}
-	return whole != nil, replaceFile(t.bundle(), withAuthority(whole, pem), bundleFiles)
+	with := withAuthority(whole, pem)
+	if whole == nil {
+		t.firstBundle(with)
+	}
+	t.forOpenSSL(pem)
+	t.forJava(with)
+	return whole != nil, replaceFile(t.bundle(), with, bundleFiles)
 }
 
 // withAuthority is the bundle with this authority in it once, and none of before.

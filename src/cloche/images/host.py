@@ -28,6 +28,10 @@ ETC_SHOWN = (
     "nanorc", "ImageMagick-6", "R", "ghostscript",
 )  # fmt: skip
 
+#: the machine's authorities stand beside the place where programs look, which is a link: the guest lets it lead to a
+#: directory of its own when there is one more to trust (guest/internal/door/certificates.go)
+_AUTHORITIES, _AUTHORITIES_SHOWN = "ssl/certs", "/etc/ssl/certs.machine"
+
 #: what an image that a virtual machine's guest boots gets, too (guest/internal/vmboot/resolver.go)
 RESOLVER = "# names are asked of the sandbox's own guest\nnameserver 127.0.0.1\noptions timeout:5 attempts:1\n"
 
@@ -134,12 +138,16 @@ def root_filesystem(
         shown.append(found.interpreter_prefix)
     entries = [*_directories(), *_links(found), *_files(sandbox_id, hostname)]
     binds = [Bind("/usr", "/usr"), *(Bind(f"/{name}", f"/{name}") for name in found.top_dirs)]
-    binds += [Bind(source, f"/etc/{name}", optional=True) for name, source in sorted(found.etc_binds.items())]
+    binds += [Bind(source, _shown_at(name), optional=True) for name, source in sorted(found.etc_binds.items())]
     binds += [
         Bind(path, path, optional=path == found.interpreter_prefix) for path in shown if not _covers("/usr", path)
     ]
     entries += [Entry("dir", f"/{name}") for name in found.top_dirs]
     return RootFilesystem(tuple(entries), tuple(binds), ":".join([BASE_PATH, *(f"{path}/bin" for path in shown)]))
+
+
+def _shown_at(name: str) -> str:
+    return _AUTHORITIES_SHOWN if name == _AUTHORITIES else f"/etc/{name}"
 
 
 def check_host_path(path: str) -> str:
@@ -169,6 +177,8 @@ def _owner(path: str) -> tuple[int, int]:
 def _links(found: HostSurvey) -> list[Entry]:
     links = {f"/{name}": target for name, target in found.top_links.items()}
     links |= {f"/etc/{name}": target for name, target in found.etc_links.items() if "/" not in name}
+    if _AUTHORITIES in found.etc_binds:
+        links[f"/etc/{_AUTHORITIES}"] = _AUTHORITIES_SHOWN
     links |= {"/var/run": "/run", "/var/lock": "/run/lock", "/etc/mtab": "/proc/self/mounts"}
     return [Entry("link", path, target=target) for path, target in sorted(links.items())]
 

@@ -48,7 +48,7 @@ def test_the_tree_of_a_small_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (bind.source, bind.target) for bind in files.binds if bind.source != "/usr"
     ])  # fmt: skip
     root = hostparts.host_tree(found, LeftOut())
-    assert set(root.children[b"etc"].children[b"ssl"].children[b"certs"].children) == {b"ca.pem"}
+    assert set(root.children[b"etc"].children[b"ssl"].children[b"certs.machine"].children) == {b"ca.pem"}
     user = root.children[b"home"].children[b"user"]
     assert (user.uid, user.gid) == (1000, 1000)
     python = root
