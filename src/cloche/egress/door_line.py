@@ -63,12 +63,15 @@ class DoorLine:
         return reply
 
     async def answer(self, reply: asyncio.Future[Reply], request_id: int) -> dict[str, object]:
-        """The data of a reply. Raises the error in it, TimedOutError."""
+        """The data of a reply. Raises the error in it, TimedOutError. Nobody knows what a door that is silent does, so
+        that is the end of the line, and another one is told everything."""
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 found = await reply
         except TimeoutError:
-            raise TimedOutError(f"the door did not answer in {REPLY_SECONDS:g} s") from None
+            log.error("the door has not answered in %g s", REPLY_SECONDS)
+            self.close()
+            raise TimedOutError(f"the door did not answer in {REPLY_SECONDS:g} s; it is being started again") from None
         finally:
             self._asked.pop(request_id, None)
         if found.error is not None:

@@ -1,0 +1,60 @@
+"""A door that lives and says nothing is replaced: who waits is told soon, and what was changed meanwhile holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cloche.egress import door_line, door_process
+from cloche.egress.door_client import DoorClient
+from cloche.model.egress import EgressPolicy
+from cloche.model.errors import TimedOutError, UnavailableError
+from tests.unit.egress.stub_door import told
+from tests.unit.egress.test_door_client import ID, anyio_backend, attach, door
+
+__all__ = ["anyio_backend", "door"]
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_line, "REPLY_SECONDS", 0.2)
+    monkeypatch.setattr(door_process, "END_SECONDS", 0.1)
+
+
+async def silenced(door: DoorClient) -> int:
+    await door.attach(attach())
+    pid = door.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+async def test_another_one_is_told_what_the_silent_one_was_not(door: DoorClient, tmp_path: Path) -> None:
+    silent, policy = await silenced(door), EgressPolicy(default="allow")
+    with pytest.raises(TimedOutError):
+        await door.set_policy(ID, policy, [])
+    await door.set_policy(ID, policy, [])
+    assert door.pid != silent
+    setups = [number for number, said in enumerate(told(tmp_path)) if said["op"] == "setup"]
+    again = told(tmp_path)[setups[-1] + 1]
+    assert (again["op"], again["policy"]["default"]) == ("attach", "allow")  # type: ignore[index]
+
+
+async def test_what_is_detached_from_a_silent_one_is_not_attached_again(door: DoorClient, tmp_path: Path) -> None:
+    silent = await silenced(door)
+    assert await door.detach(ID) is not None
+    await door.ready()
+    assert door.pid != silent
+    assert [said["op"] for said in told(tmp_path)] == ["setup", "attach", "setup"]
+
+
+async def test_those_that_wait_beside_wait_no_longer(door: DoorClient) -> None:
+    await silenced(door)
+    asked = [door.set_policy(ID, None, []), door.publish(ID, 80, "80-one", 0), door.unpublish(ID, 81)]
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(failure, (TimedOutError, UnavailableError)) for failure in failures[:2]), failures
