@@ -71,12 +71,14 @@ def span(network: Network) -> Span:
 
 
 def contains(spans: Iterable[Span], address: str) -> bool:
-    """False for what is no address."""
+    """False for what is no address. One that a translator takes to an IPv4 address is in the ranges of that, too."""
     found = _parsed(address)
     if found is None:
         return False
-    version, number = found.version, int(found)
-    return any(first <= number <= last and version == other for other, first, last in spans)
+    numbers: dict[int, int] = {found.version: int(found)}
+    if isinstance(found, ipaddress.IPv6Address) and (found in _NAT64 or found.ipv4_mapped is not None):
+        numbers[4] = int(found) & 0xFFFFFFFF
+    return any(first <= numbers.get(version, -1) <= last for version, first, last in spans)
 
 
 def is_opened(address: str, opened: tuple[str, ...]) -> bool:

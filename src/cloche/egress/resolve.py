@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cloche.egress import dns_exchange
+from cloche.egress import dns_exchange, names
 from cloche.egress.dns_exchange import DnsError
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Resolver:
                 addresses, age = await self._source.look_up(name)
         except TimeoutError as error:
             raise ResolveError(f"no answer within {TIMEOUT_SECONDS:g} seconds") from error
-        addresses = list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
+        # rules and ranges are held against one form of each address, whatever way a name server wrote it
+        addresses = list(dict.fromkeys(map(names.canonical_address, addresses)))[:MAX_ADDRESSES]
         self._keep(name, addresses, min(age, MAX_AGE_SECONDS) if addresses else ABSENT_AGE_SECONDS)
         return addresses
 
