@@ -101,9 +101,19 @@ class Attachments:
             work = self._attach(record, ports)
         await each(self._tell(record, authority), work)
 
-    async def ready(self) -> None:
-        """Raise what keeps the door from being there, before anything depends on it."""
+    async def ready(self, record: SandboxRecord) -> None:
+        """Raise what keeps a sandbox that lives from being open, before its row says that it is. Raises
+        UnavailableError: there is no door, or the guest is older than the door."""
         await self._door.ready()
+        if record.sandbox.id in self._attached or record.sandbox.state != "running":
+            return
+        try:
+            await (await self._guests.get(record)).egress_attempts()
+        except NotFoundError:
+            raise _too_old() from None
+        except ClocheError:
+            # whatever it is, the change itself meets it
+            pass
 
     async def resumed(self, record: SandboxRecord) -> None:
         """A guest that was paused hears again."""
@@ -229,8 +239,7 @@ class Attachments:
         except NotFoundError:
             # one that is older than the door is closed, whatever it is told
             if authority is not None:
-                raise UnavailableError("this sandbox's guest is too old to have a network",
-                                       remedy="make the sandbox anew") from None  # fmt: skip
+                raise _too_old() from None
         await self._core.reached("open.guest_told")
 
     async def _adopt_later(self, sandbox_id: str) -> None:
@@ -246,7 +255,7 @@ class Attachments:
         if record is None or record.sandbox.state not in _LIVES:
             return True
         try:
-            await self.open(record, strict=False)
+            await self.open(record, strict=False, tell=True)
         except ClocheError:
             return False
         return True
@@ -277,6 +286,11 @@ async def each(*work: Coroutine[Any, Any, Any]) -> None:
     for done in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(done, BaseException):
             raise done
+
+
+def _too_old() -> UnavailableError:
+    return UnavailableError("this sandbox was made before there was a door, and stays closed until it starts again",
+                            remedy="cloche stop and cloche start, or make it anew")  # fmt: skip
 
 
 def _closed(counters: EgressCounters) -> EgressCounters:

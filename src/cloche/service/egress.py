@@ -141,7 +141,7 @@ class EgressService:
         alive = before.state in ALIVE
         if alive and spec.egress is not None:
             # nothing is changed while nobody could carry it out
-            await core.door.ready()
+            await core.door.ready(record)
         core.secrets.give(planned, values)
         egress_specs.require_small(before.id, spec.egress, core.secrets.of(planned))
         event = core.event(record, "egress_changed", **_told(spec))
