@@ -14,6 +14,7 @@ from cloche.egress.heads import RequestHead
 from cloche.egress.hooks import DialError, Exchange, LimitHit, Site
 from cloche.egress.names import read_host
 from cloche.egress.outcomes import ClientGoneError, RefusedError, UpstreamGoneError
+from cloche.egress.overrides import meanings
 from cloche.egress.request_body import RequestBody
 from cloche.egress.response_filter import UnreadableBodyError, readable_only
 from cloche.egress.response_relay import ResponseRelay
@@ -125,10 +126,11 @@ class Carried:
     async def _decide(self) -> None:
         site, head = self._site, self._head
         spoken: Spoken = "tls" if site.scheme == "https" else "http"
-        decision = await self._hooks.decide(site.host, site.port, spoken, head.method, head.path)
-        self.record.decision = decision
-        if decision.action != "allow":
-            raise outcomes.denied(decision, site, head, self._hooks.sandbox)
+        for method, path in meanings(head):
+            decision = await self._hooks.decide(site.host, site.port, spoken, method, path)
+            self.record.decision = decision
+            if decision.action != "allow":
+                raise outcomes.denied(decision, site, head, self._hooks.sandbox)
 
     async def _carry(self) -> None:
         given = self._hooks.secrets(self._site.host)
