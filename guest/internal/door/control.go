@@ -50,8 +50,10 @@ type controls struct {
 
 	mu        sync.Mutex
 	now       *control
+	came      chan struct{} // closed by the next one
 	last      uint64
 	questions map[uint64]question
+	patience  time.Duration
 }
 
 // control is one control stream.
@@ -61,7 +63,9 @@ type control struct {
 	gone    chan struct{}
 }
 
-func (c *controls) init(d *Door) { c.door, c.questions = d, map[uint64]question{} }
+func (c *controls) init(d *Door) {
+	c.door, c.questions, c.came, c.patience = d, map[uint64]question{}, make(chan struct{}), waitControl
+}
 
 // Control serves a control stream until it ends. It replaces the one before, whose parked streams end with it. It counts
 // before greet has told the door that it does: what the door sends after that may come at once.
@@ -89,6 +93,10 @@ func (c *controls) replace(mine *control) {
 		c.abandon(before)
 	}
 	c.door.parked.drop()
+	if mine != nil {
+		close(c.came)
+		c.came = make(chan struct{})
+	}
 	c.mu.Unlock()
 	if mine != nil {
 		c.door.parked.ask() // for those who waited for a door

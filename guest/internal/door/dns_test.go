@@ -3,6 +3,7 @@ package door
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,8 +72,40 @@ func TestVerdictsAndNoDoor(t *testing.T) {
 			}
 		}
 	}
-	if _, answer := openDoor(t).resolve(ask("example.com", typeA, 0)); code(answer) != servFail {
+	d := openDoor(t)
+	d.control.patience = time.Millisecond
+	if _, answer := d.resolve(ask("example.com", typeA, 0)); code(answer) != servFail {
 		t.Errorf("no door: %x", answer)
+	}
+}
+
+func TestDoorThatBeginsIsWaitedFor(t *testing.T) {
+	d := openDoor(t)
+	d.control.patience = patience
+	answers := make(chan []byte)
+	go func() {
+		_, answer := d.resolve(ask("example.com", typeA, 0))
+		answers <- answer
+	}()
+	first := attach(t, d)
+	if said := first.line(); said.Op != "resolve" {
+		t.Fatalf("%+v", said)
+	}
+	_ = first.control.Close() // it ends before it has answered
+	for d.current() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	attach(t, d).answerLookups("yes")
+	if answer := <-answers; code(answer) != noError || count(answer) != 1 {
+		t.Fatalf("%x", answer)
+	}
+}
+
+func TestNobodyWaitsForTheDoorOfAClosedSandbox(t *testing.T) {
+	d := newDoor(t)
+	d.control.patience = patience
+	if _, err := d.control.ask(asked{Op: "query"}); !errors.Is(err, errNoControl) {
+		t.Fatal(err)
 	}
 }
 

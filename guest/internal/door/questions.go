@@ -1,10 +1,15 @@
 package door
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 const (
 	maxQuestions = 256
 	waitAnswer   = 15 * time.Second
+	// a resolver gives up after 5 s
+	waitControl = 4 * time.Second
 )
 
 // question is one that the door has been asked and has not answered.
@@ -13,8 +18,41 @@ type question struct {
 	answer chan told
 }
 
-// ask sends one question and waits for its answer.
+// ask sends one question and waits for its answer. A door that has only just begun, or begins anew, is waited for: the
+// first thing that code does is to ask for a name.
 func (c *controls) ask(what asked) (told, error) {
+	until := time.Now().Add(c.patience)
+	for {
+		said, err := c.askNow(what)
+		if !errors.Is(err, errNoControl) || !c.await(until) {
+			return said, err
+		}
+	}
+}
+
+// await is whether there is a control stream before that time.
+func (c *controls) await(until time.Time) bool {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		there, came := c.now != nil, c.came
+		c.mu.Unlock()
+		if !c.door.open.Load() || !time.Now().Before(until) {
+			return false
+		}
+		if there {
+			return true
+		}
+		select {
+		case <-came:
+		case <-timer.C:
+			return false
+		}
+	}
+}
+
+func (c *controls) askNow(what asked) (told, error) {
 	mine, id, answer, err := c.open()
 	if err != nil {
 		return told{}, err
@@ -23,7 +61,7 @@ func (c *controls) ask(what asked) (told, error) {
 	what.ID = id
 	if err := mine.send(what); err != nil {
 		c.lost(mine)
-		return told{}, err
+		return told{}, errNoControl
 	}
 	timer := time.NewTimer(waitAnswer)
 	defer timer.Stop()
