@@ -30,12 +30,12 @@ from tests.vm_assets import put_vm_assets
 CACHE = Path(__file__).parents[1] / ".cache" / "vm-root"
 KEPT_SECONDS = 86400.0
 #: more in the root: another number
-VERSION = 2
+VERSION = 3
 #: dash, so that `sh` starts quickly under emulation; what is missing on this machine is missing in the root
 PROGRAMS = (
     "sh", "bash", "true", "false", "echo", "cat", "sleep", "env", "pwd", "ls", "mkdir", "rm", "cp", "mv", "ln", "head",
     "tail", "wc", "sort", "tr", "seq", "date", "id", "uname", "stat", "touch", "test", "printf", "od", "dd", "df",
-    "sync", "hostname", "mount", "kill", "base64", "sha256sum", "yes", "chmod", "grep", "openssl", "node",
+    "sync", "hostname", "mount", "kill", "base64", "sha256sum", "yes", "chmod", "grep", "openssl", "node", "curl",
 )  # fmt: skip
 MULTIARCH = "/usr/lib/x86_64-linux-gnu"
 _LINKED = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
@@ -172,6 +172,9 @@ def _copy_all(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
     for name in ("tmp", "var/tmp"):
         (root / name).chmod(0o1777)
+    # where Debian's OpenSSL looks for authorities, of which there are none
+    (root / "usr/lib/ssl").mkdir()
+    (root / "usr/lib/ssl/certs").symlink_to("/etc/ssl/certs")
     for name, place in _found().items():
         shutil.copy2(place, root / "usr/bin" / name)
     _copy_python(root / "usr")

@@ -13,7 +13,8 @@ from cloche.sdk.values import ExecResult
 from tests.integration.node_harness import namespace_home
 from tests.integration.vm_node import vm_node_in
 
-ENGINES = ("namespace", "vm")
+#: engines, as parameters of a fixture
+BOXES = ("namespace", pytest.param("vm", marks=pytest.mark.slow))
 WAYS = ("redirect", "proxy")
 #: an emulated machine takes its time
 TIMEOUT_SECONDS = 90
