@@ -21,6 +21,19 @@ const oomScoreAdj = 500
 // Start runs what the spec says. A command that cannot be started is an exited process; errors are for requests that
 // are wrong or that this sandbox cannot serve.
 func (m *Manager) Start(spec *wire.ProcessSpec) (*Process, error) {
+	return m.start(spec, output.NewLog(m.RingBytes))
+}
+
+// StartFollowed is Start for somebody who follows the output: a reader that comes after the start may have lost
+// what a quick process wrote before.
+func (m *Manager) StartFollowed(spec *wire.ProcessSpec) (*Process, *output.Reader, error) {
+	log := output.NewLog(m.RingBytes)
+	reader := log.Open(0, 0, true)
+	p, err := m.start(spec, log)
+	return p, reader, err
+}
+
+func (m *Manager) start(spec *wire.ProcessSpec, log *output.Log) (*Process, error) {
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
@@ -31,7 +44,7 @@ func (m *Manager) Start(spec *wire.ProcessSpec) (*Process, error) {
 	}
 	user, err := m.Book.Lookup(name)
 	p := &Process{id: newID(), manager: m, spec: spec, user: name, started: time.Now(),
-		Log: output.NewLog(m.RingBytes), exited: make(chan reaper.Exit, 1),
+		Log: log, exited: make(chan reaper.Exit, 1),
 		settled: make(chan struct{}), done: make(chan struct{})}
 	if err != nil {
 		return p.refused(err)

@@ -11,25 +11,17 @@ import (
 	"cloche/guest/internal/wire"
 )
 
-// view is what one client wants to see of a process's output.
-type view struct {
-	stdout, stderr int64
-	follow         bool
-	first          []byte
-}
-
 type frameBuffer [wire.FrameHeader + wire.MaxPayload]byte
 
 var frameBuffers = sync.Pool{New: func() any { return new(frameBuffer) }}
 
-// stream sends frames until the process has ended and all is sent, or, without follow, until what is there is sent.
-func stream(w http.ResponseWriter, r *http.Request, p *procs.Process, v view) error {
-	reader := p.Log.Open(v.stdout, v.stderr, v.follow)
-	defer reader.Close()
+// stream sends `head`, then frames until the process has ended and all is sent, or, to a reader that does not follow,
+// until what is there is sent.
+func stream(w http.ResponseWriter, r *http.Request, p *procs.Process, reader *output.Reader, head []byte) error {
 	w.Header().Set("Content-Type", "application/vnd.cloche.frames")
 	w.WriteHeader(http.StatusOK)
 	out := sender{w: w, flusher: http.NewResponseController(w)}
-	if out.send(v.first); out.err == nil {
+	if out.send(head); out.err == nil {
 		out.follow(r, reader)
 	}
 	if out.err == nil && p.Exited() {

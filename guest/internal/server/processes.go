@@ -21,19 +21,27 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(w, r, spec); err != nil {
 		return err
 	}
+	if follow {
+		return s.startFollowed(w, r, spec)
+	}
 	p, err := s.Manager.Start(spec)
+	if err == nil {
+		reply(w, http.StatusCreated, p.Info())
+	}
+	return err
+}
+
+func (s *server) startFollowed(w http.ResponseWriter, r *http.Request, spec *wire.ProcessSpec) error {
+	p, reader, err := s.Manager.StartFollowed(spec)
+	defer reader.Close()
 	if err != nil {
 		return err
-	}
-	if !follow {
-		reply(w, http.StatusCreated, p.Info())
-		return nil
 	}
 	started, err := json.Marshal(p.Info())
 	if err != nil {
 		return err
 	}
-	return stream(w, r, p, view{follow: true, first: wire.Frame(wire.FrameStarted, 0, started)})
+	return stream(w, r, p, reader, wire.Frame(wire.FrameStarted, 0, started))
 }
 
 func (s *server) processes(w http.ResponseWriter, _ *http.Request) error {
@@ -87,13 +95,15 @@ func first(errs ...error) error {
 
 func (s *server) output(w http.ResponseWriter, r *http.Request) error {
 	q := queryOf(r, "stdout_offset", "stderr_offset", "follow")
-	v := view{stdout: q.integer("stdout_offset", 10, 0), stderr: q.integer("stderr_offset", 10, 0),
-		follow: q.flag("follow", false)}
+	stdout, stderr := q.integer("stdout_offset", 10, 0), q.integer("stderr_offset", 10, 0)
+	follow := q.flag("follow", false)
 	p, err := s.find(r)
 	if q.err != nil || err != nil {
 		return first(q.err, err)
 	}
-	return stream(w, r, p, v)
+	reader := p.Log.Open(stdout, stderr, follow)
+	defer reader.Close()
+	return stream(w, r, p, reader, nil)
 }
 
 func (s *server) stdin(w http.ResponseWriter, r *http.Request) error {
