@@ -118,7 +118,10 @@ class TestApt:
             program_packages.debian_repository(world.files, tmp_path)
         places = "state/lists/partial cache/archives/partial etc/apt.conf.d etc/preferences.d"
         more = "/etc/apt/apt.conf.d /var/lib/dpkg/info /var/lib/dpkg/updates"
-        script = f"rm -rf /tmp/apt /var/lib/dpkg /opt/greeting; mkdir /tmp/apt && cd /tmp/apt && mkdir -p {places} {more} && touch /var/lib/dpkg/status"
+        script = (
+            f"rm -rf /tmp/apt /var/lib/dpkg /opt/greeting; mkdir /tmp/apt && cd /tmp/apt && mkdir -p {places} {more}"
+        )
+        script += " && touch /var/lib/dpkg/status"
         assert box.exec("sh", "-c", script).exit_code == 0
 
     def apt(self, box: Sandbox, way: str, *argv: str, **env: str):
