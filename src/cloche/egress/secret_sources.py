@@ -5,7 +5,6 @@ there too."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import select
@@ -13,9 +12,11 @@ import signal
 import stat
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from cloche.egress.lone_thread import alone
 from cloche.model.egress import SecretSource
 from cloche.model.errors import InvalidError, UnavailableError
 
@@ -59,12 +60,13 @@ def checked_value(name: str, data: bytes | str) -> str:
 
 async def _read(name: str, source: SecretSource) -> bytes | str:
     if source.file is not None:
-        return _from_file(name, Path(source.file).expanduser())
+        # the file system may be somewhere else
+        return await alone(partial(_from_file, name, Path(source.file).expanduser()), TIMEOUT_SECONDS)
     if source.keyring is not None:
         # a keyring may ask somebody for a password
-        return await asyncio.wait_for(asyncio.to_thread(_from_keyring, name, source.keyring), TIMEOUT_SECONDS)
+        return await alone(partial(_from_keyring, name, source.keyring), TIMEOUT_SECONDS)
     if source.command:
-        return await asyncio.to_thread(_from_command, name, source.command)
+        return await alone(partial(_from_command, name, source.command), TIMEOUT_SECONDS + 1)
     raise InvalidError(f"the secret {name} says nothing to read its value from", field="secrets", secret=name)
 
 
