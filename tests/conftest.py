@@ -1,7 +1,11 @@
 """Options of the whole suite."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# a busy machine is no failure, and a run tells what another run tells; `--hypothesis-profile=default` goes exploring
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 pytest.register_assert_rewrite("cloche.engines")
 
 from cloche.engines.conformance import pytest_addoption  # noqa: E402
