@@ -55,10 +55,16 @@ def namespace_home(place: Path, **settings: str) -> Iterator[Path]:
             if "namespace" not in {found["name"] for found in Node().doctor()["engines"] if found["usable"]}:
                 pytest.skip("the namespace engine cannot run on this machine: see cloche doctor")
             yield place
-            for info in Sandbox.list():
-                Sandbox.from_id(info.id).remove()
         finally:
-            end_node(place)
+            _end_all(place)
+
+
+def _end_all(place: Path) -> None:
+    """Sandboxes outlive their node, so they go first, and each although another fails."""
+    with contextlib.ExitStack() as last:
+        last.callback(end_node, place)
+        for info in Sandbox.list():
+            last.callback(Sandbox.from_id(info.id).remove)
 
 
 class _Connection(http.client.HTTPConnection):
