@@ -46,7 +46,7 @@ class PeerHooks:
     async def decide(self, host, port, protocol, method, path):
         self.decided.append((host, port, protocol, method, path))
         if {host, path} & self.denied:
-            return Decision(action="deny", rule="default", reason="no rule allows it")
+            return Decision(action="deny", rule="default", reason="no rule allows it", remedy=host)
         return Decision(action="allow", rule="rule 1")
 
     async def dial(self, host, port):

@@ -242,7 +242,19 @@ class TestNamesAndAddresses:
             assert answer["code"] == "denied" and "127.0.0.1" in answer["message"]
             assert server.count == 0
         (line,) = audit(door)
-        assert (line["verdict"], line["rule"]) == ("denied", "loopback address")
+        assert (line["verdict"], line["rule"], line["address"]) == ("denied", "loopback address", "127.0.0.1")
+
+    def test_the_remedy_for_a_forbidden_address_opens_that_address(
+        self, door: DoorProcess, guest: StandInGuest, dns: DnsServer
+    ) -> None:
+        dns.add("metadata.test", ["169.254.169.254"])
+        door.attach(guest, EgressPolicy(rules=[EgressRule(hosts=["*.test"])]))
+        for name, remedy in (("up.test", "cloche policy allow box up.test@127.0.0.1"), ("metadata.test", None)):
+            stream = guest.connect(name, 80)
+            stream.socket.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            assert stream.answer() == {"ok": True}
+            error = refusal(stream)
+            assert (error["status"], error.get("remedy")) == (403, remedy)
 
     def test_only_allowed_ones_of_several_addresses_are_dialled(
         self, door: DoorProcess, guest: StandInGuest, dns: DnsServer

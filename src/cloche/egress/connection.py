@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from cloche.egress.attached import Attached
 from cloche.egress.attempt import Attempt, Decided
 from cloche.egress.hooks import Exchange, LimitHit
+from cloche.egress.policy import remedy_words
 from cloche.model.egress import AuditLine, Decision
 
 
 class Refused(Exception):
-    """It is not carried (any further). `verdict`: "denied", "failed" or "limit", as in AuditLine."""
+    """It is not carried (any further). `verdict`: "denied", "failed" or "limit", as in AuditLine. `remedy`: as in
+    Decision."""
 
-    def __init__(self, verdict: str, reason: str, decision: Decision | None = None) -> None:
+    def __init__(self, verdict: str, reason: str, decision: Decision | None = None, remedy: str = "") -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
         self.rule = "" if decision is None else decision.rule
+        self.remedy = remedy
 
 
 def refused_by_limit(hit: LimitHit) -> Refused:
@@ -69,6 +72,11 @@ class Connection:
     def delay(self) -> float:
         return self.attached.budget.delay()
 
+    def denied(self, attempt: Attempt, decision: Decided, reason: str = "") -> Refused:
+        """By the policy, which another word in it would make allow the attempt."""
+        remedy = remedy_words(attempt, self.attached.world.own)
+        return Refused("denied", reason or decision.reason, decision, remedy or "")
+
     def line(self, verdict: str, reason: str = "", rule: str = "") -> AuditLine:
         attempt, decision = self.attempt, self.decision
         return AuditLine(
@@ -92,6 +100,10 @@ class Connection:
             duration_seconds=round(time.monotonic() - self._started, 6),
         )
 
+    def _is_to_name(self, host: str) -> bool:
+        """A client of the proxy port changes hosts; `attempt` may still be of the request before."""
+        return host == self.attempt.host and not self.attempt.is_address
+
     def request_line(self, exchange: Exchange) -> AuditLine:
         """Of one request on it."""
         site, decision = exchange.site, exchange.decision
@@ -107,7 +119,7 @@ class Connection:
             reason=exchange.reason or ("" if decision is None else decision.reason),
             protocol="tls" if site.scheme == "https" else "http",
             tls="inspect" if site.scheme == "https" else "",
-            address=self.attempt.address if self.attempt.address and not self.attempt.is_address else "",
+            address=self.attempt.address or "" if self._is_to_name(site.host) else "",
             method=exchange.method,
             path=exchange.path,
             status=exchange.status,

@@ -89,7 +89,8 @@ class Entrance:
 
     def _page(self, refused: Refused, host: str, port: int) -> bytes:
         if refused.verdict == "denied":
-            return refusal.forbidden(host, port, rule=refused.rule, message=refused.reason, sandbox=self._sandbox)
+            remedy = refusal.allowing(self._sandbox, refused.remedy)
+            return refusal.forbidden(host, port, rule=refused.rule, message=refused.reason, remedy=remedy)
         if refused.verdict == "limit":
             details: dict[str, object] = {"limit": refused.rule.removeprefix("budget ")}
             return refusal.answer(429, "egress_limit", refused.reason, details=details)

@@ -16,7 +16,7 @@ from cloche.egress.names import read_host
 from cloche.egress.outcomes import ClientGoneError, RefusedError, UpstreamGoneError
 from cloche.egress.overrides import meanings
 from cloche.egress.request_body import RequestBody
-from cloche.egress.response_filter import UnreadableBodyError, readable_only
+from cloche.egress.response_filter import readable_only
 from cloche.egress.response_relay import ResponseRelay
 from cloche.egress.secrets import SecretRefusedError, SiteSecrets
 from cloche.egress.site_side import SiteSide
@@ -99,15 +99,9 @@ class Carried:
         except UpstreamGoneError as error:
             raise outcomes.failed(f"{self._site.host}: {error}") from error
         except BadMessageError as error:
-            raise self._bad(error) from error
-
-    def _bad(self, error: BadMessageError) -> RefusedError:
-        if error.status != 502:
-            return outcomes.bad_request(error)
-        # the text may cite what the site said, a value in it in a form that no search would find
-        tells = not self._redaction or isinstance(error, UnreadableBodyError)
-        text = str(error) if tells else "what it answers is no HTTP that the door carries"
-        return outcomes.failed(f"{self._site.host}: {text}")
+            if error.status != 502:
+                raise outcomes.bad_request(error) from error
+            raise outcomes.failed(f"{self._site.host}: {error}") from error
 
     def _destination(self) -> Site:
         """Raises RefusedError, BadMessageError."""
@@ -120,7 +114,7 @@ class Carried:
             return Site(_host(head), head.port or 80)
         named = not head.host or _host(head) == site.host
         if not named or head.port not in (None, site.port):
-            raise outcomes.misdirected(site, head, self._hooks.sandbox)
+            raise outcomes.misdirected(site, head)
         return site
 
     async def _decide(self) -> None:

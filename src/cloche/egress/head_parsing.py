@@ -123,7 +123,8 @@ def _event(connection: h11.Connection, head: bytes) -> object:
         connection.receive_data(head)
         return connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise BadMessageError(str(error)) from error
+        # what h11 says may cite the bytes, and with them a secret in a form that no search would find
+        raise BadMessageError("its first line or its headers are no HTTP") from error
 
 
 def _version(event: h11.Request | h11.Response | h11.InformationalResponse) -> str:

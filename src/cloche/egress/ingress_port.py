@@ -36,4 +36,3 @@ def keep_port(home: Path, port: int) -> None:
         half = directory / f"{NAME}.new"
         half.write_text(f"{port}\n", "ascii")
         os.replace(half, directory / NAME)
-

@@ -30,7 +30,7 @@ class Judgement:
                 return verdict
             self._connection.decision = verdict
             if verdict.action == "deny":
-                raise Refused("denied", verdict.reason, verdict)
+                raise self._connection.denied(attempt, verdict)
             if verdict.action == "allow" or _grant(attempt, verdict) in self._connection.granted:
                 return verdict
             await self._ask(attempt, verdict)
@@ -72,7 +72,7 @@ class Judgement:
         if outcome in ("once", "always"):
             self._connection.granted.add(_grant(attempt, verdict))
         elif outcome != "again":
-            raise Refused("denied", _NO[outcome], verdict)
+            raise self._connection.denied(attempt, verdict, _NO[outcome])
 
 
 def _grant(attempt: Attempt, verdict: Decided) -> Grant:

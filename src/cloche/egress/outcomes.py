@@ -40,16 +40,15 @@ class UpstreamGoneError(Exception):
 def denied(decision: Decision, site: Site, head: RequestHead, sandbox: str) -> RefusedError:
     body = refusal.forbidden(
         site.host, site.port, rule=decision.rule, message=decision.reason, method=head.method, path=head.path,
-        sandbox=sandbox,
+        remedy=refusal.allowing(sandbox, decision.remedy),
     )  # fmt: skip
     return RefusedError(403, "denied", decision.reason or decision.rule, body)
 
 
-def misdirected(site: Site, head: RequestHead, sandbox: str) -> RefusedError:
+def misdirected(site: Site, head: RequestHead) -> RefusedError:
     reason = f"the request names {head.host}, but its connection is to {site.host}"
     body = refusal.forbidden(
         head.host, head.port or site.port, rule="name differs", message=reason, method=head.method, path=head.path,
-        sandbox=sandbox,
     )  # fmt: skip
     return RefusedError(403, "denied", reason, body)
 

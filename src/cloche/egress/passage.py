@@ -41,7 +41,7 @@ class Passage:
         try:
             return await self._decided(attempt)
         except Refused as refused:
-            return Decided(action="deny", rule=refused.rule, reason=refused.reason)
+            return Decided(action="deny", rule=refused.rule, reason=refused.reason, remedy=refused.remedy)
 
     async def _decided(self, attempt: Attempt) -> Decision:
         known = self._connection.attempt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Literal
 
 Alert = Literal["access_denied", "handshake_failure", "internal_error", "unrecognized_name", "protocol_version"]
@@ -25,10 +26,10 @@ _MAX_CHARS = 1000
 
 def forbidden(
     host: str, port: int, *, rule: str = "", message: str = "", method: str = "", path: str = "",
-    sandbox: str = "", code: str = "egress_denied",
+    remedy: str = "", code: str = "egress_denied",
 ) -> bytes:  # fmt: skip
-    """A whole 403 answer, JSON, after which the connection closes. `code`: `egress_denied` (the remedy names the
-    command that allows it), `secret_misused` or another word of the door's. Any text is bounded and cleaned."""
+    """A whole 403 answer, JSON, after which the connection closes. `remedy`: see `allowing`. `code`: `egress_denied`,
+    `secret_misused` or another word of the door's. Any text is bounded and cleaned."""
     error: dict[str, object] = {
         "code": code,
         "message": message or f"the egress policy of this sandbox does not allow {_place(host, port)}",
@@ -37,9 +38,14 @@ def forbidden(
         "method": method,
         "path": path,
         "rule": rule,
-        "remedy": f"cloche policy allow {sandbox or 'SANDBOX'} {_word(host, port)}" if code == "egress_denied" else "",
+        "remedy": remedy,
     }
     return _whole(403, {key: value for key, value in error.items() if value}, f'denied; rule="{_quoted(rule)}"')
+
+
+def allowing(sandbox: str, word: str) -> str:
+    """The command that allows it; "" where no word does. `sandbox`: its name or id; `word`: as Decision's remedy."""
+    return f"cloche policy allow {sandbox} {shlex.quote(word)}" if word else ""
 
 
 def answer(status: int, code: str, message: str, *, details: dict[str, object] | None = None) -> bytes:
@@ -80,9 +86,3 @@ def _quoted(text: str) -> str:
 def _place(host: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{port}" if port else shown
-
-
-def _word(host: str, port: int) -> str:
-    """As `cloche policy allow` takes it; web ports are meant anyway. What a shell would read is left out."""
-    clean = "".join(char for char in host if char.isascii() and (char.isalnum() or char in "-._:"))
-    return clean if port in (0, 80, 443) and ":" not in clean else _place(clean, port)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cloche.egress import names, presets
+from cloche.egress import names, presets, ranges
 from cloche.egress.attempt import Attempt, Decided
 from cloche.egress.policy import Compiled, compile_policy, remedy_words
 from cloche.model.egress import AuditLine, EgressPolicy, Protocol
@@ -42,8 +42,9 @@ class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
 
 def suggest(lines: Iterable[AuditLine], attempts: Iterable[Tried] = ()) -> Suggestion:
     """`attempts`: what a closed sandbox's guest remembers; it may say anything."""
-    tried = _tried(lines, attempts)
-    wanted = {_attempt(item): None for item in tried}
+    lines = list(lines)
+    tried, inner = _tried(lines, attempts), _inner_addresses(lines)
+    wanted = {_attempt(item, inner.get(item.host)): None for item in tried}
     words = [name for name in presets.names() if _is_worth(presets.load(name), wanted)] if wanted else []
     words = _needed(words, list(wanted))
     allowed = _compiled(words)
@@ -83,6 +84,12 @@ def _of_guest(attempts: Iterable[Tried]) -> Iterator[Tried]:
         yield msgspec.structs.replace(attempt, protocol="")
 
 
+def _inner_addresses(lines: Iterable[AuditLine]) -> dict[str, str]:
+    """By name, of those that were refused for their address: it has to be allowed with the name."""
+    refused = (line for line in lines if line.verdict == "denied" and line.address)
+    return {line.host: line.address for line in refused if ranges.forbidden(line.address) is not None}
+
+
 def _host(text: str) -> str | None:
     """None for what no policy can allow."""
     try:
@@ -93,12 +100,13 @@ def _host(text: str) -> str | None:
     return None if remedy_words(attempt) is None else host.text
 
 
-def _attempt(tried: Tried) -> Attempt:
+def _attempt(tried: Tried, address: str | None) -> Attempt:
     """A protocol that nobody saw is the usual one of its port."""
     port = tried.port or 443
     usual: dict[int, Protocol] = {443: "tls", 80: "http"}
     protocol = _PROTOCOLS.get(tried.protocol) or usual.get(port, "tcp")
-    return Attempt(host=tried.host, is_address=names.is_address(tried.host), port=port, protocol=protocol)
+    is_address = names.is_address(tried.host)
+    return Attempt(host=tried.host, is_address=is_address, port=port, protocol=protocol, address=address)
 
 
 def _is_worth(preset: presets.Preset, wanted: Iterable[Attempt]) -> bool:

@@ -42,9 +42,10 @@ class WayOut:
         decided = [(address, self._attached.decide(at(attempt, address))) for address in addresses]
         found = [one for one in decided if _rank(one[1]) is not None]
         if not found:
-            worst = decided[0][1]
+            address, worst = decided[0]
             assert isinstance(worst, Decided)
-            raise Refused("denied", worst.reason or "its address is denied", worst)
+            self._connection.attempt = refused = at(attempt, address)
+            raise self._connection.denied(refused, worst, worst.reason or "its address is denied")
         best = min(_rank(verdict) or 0 for _, verdict in found)
         return [one for one in found if _rank(one[1]) == best]
 

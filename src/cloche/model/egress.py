@@ -104,12 +104,14 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """`rule`: index in the policy, as words (`rule 3`, `preset pypi`, `default`, `forbidden address`, …)."""
+    """`rule`: index in the policy, as words (`rule 3`, `preset pypi`, `default`, `forbidden address`, …). `remedy`: the
+    word for `cloche policy allow SANDBOX` that would allow it, where there is one."""
 
     action: Action
     rule: str
     reason: str = ""
     tls: Tls = "pass"
+    remedy: str = ""
 
 
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

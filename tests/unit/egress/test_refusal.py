@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import ssl
 
 import h11
@@ -28,7 +29,8 @@ def read(answer: bytes) -> tuple[h11.Response, dict]:
 
 
 def test_a_refusal_says_what_and_how_to_allow_it():
-    head, error = read(refusal.forbidden("api.example", 443, rule="default", method="GET", path="/v1", sandbox="box"))
+    remedy = refusal.allowing("box", "api.example")
+    head, error = read(refusal.forbidden("api.example", 443, rule="default", method="GET", path="/v1", remedy=remedy))
     assert head.status_code == 403
     assert dict(head.headers)[b"cloche-egress"] == b'denied; rule="default"'
     assert error == {
@@ -38,21 +40,19 @@ def test_a_refusal_says_what_and_how_to_allow_it():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("host", "port", "word"), [
-    ("a.example", 80, "a.example"), ("a.example", 8443, "a.example:8443"), ("2001:db8::1", 443, "[2001:db8::1]:443"),
-    ("a.example; rm -r $HOME", 443, "a.examplerm-rHOME"),
-])  # fmt: skip
-def test_the_remedy_is_one_word_for_a_shell(host, port, word):
-    assert read(refusal.forbidden(host, port))[1]["remedy"] == f"cloche policy allow SANDBOX {word}"
+@pytest.mark.parametrize("word", ["a.example:8443", "a.example@10.0.0.1", "[2001:db8::1]:443", "a; rm -r $HOME"])
+def test_the_remedy_is_one_word_for_a_shell(word):
+    assert shlex.split(refusal.allowing("box", word)) == ["cloche", "policy", "allow", "box", word]
 
 
-def test_a_misused_secret_has_no_remedy():
-    assert "remedy" not in read(refusal.forbidden("a.example", 443, code="secret_misused"))[1]
+def test_what_no_word_of_a_policy_would_allow_has_no_remedy():
+    assert refusal.allowing("box", "") == ""
+    assert "remedy" not in read(refusal.forbidden("a.example", 443))[1]
 
 
 @given(st.text(), st.text(), st.text())
 def test_no_text_breaks_the_answer(host, rule, path):
-    head, error = read(refusal.forbidden(host, 1, rule=rule, path=path, method=path))
+    head, error = read(refusal.forbidden(host, 1, rule=rule, path=path, method=path, remedy=host))
     assert head.status_code == 403
     assert all(len(value) < 1100 for value in error.values() if isinstance(value, str))
 

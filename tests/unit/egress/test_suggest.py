@@ -32,6 +32,12 @@ def test_hosts_and_ports():
     ]
 
 
+def test_a_name_that_was_refused_for_its_address_is_named_with_it():
+    tried = [line("a.example", 443, "tls", verdict="denied", address="10.0.0.1"),
+             line("b.example", 443, "tls", verdict="denied", address="169.254.169.254")]  # fmt: skip
+    assert words(*tried) == ["a.example@10.0.0.1"]
+
+
 def test_ports_of_one_host_are_one_word():
     assert words(line("a.example", 8080), line("a.example", 22), line("a.example", 8080)) == ["a.example:22+8080"]
 
