@@ -91,7 +91,7 @@ class EgressService:
         def change(spec: SandboxSpec) -> SandboxSpec:
             kept = [secret for secret in spec.secrets if secret.name != name]
             if len(kept) == len(spec.secrets):
-                raise NotFoundError(f"there is no secret {name[:64]!r}", remedy="cloche policy show")
+                raise NotFoundError(f"there is no secret {name[:64]!r}", remedy=f"cloche policy show {ref}")
             return msgspec.structs.replace(spec, secrets=kept)
 
         return await self._changed(project_id, ref, change)
@@ -105,7 +105,7 @@ class EgressService:
         record = await self._core.resolve(project_id, ref)
         ask = self._events.asks.take(record.sandbox.id, ask_id, self._core.clock.now())
         if ask is None:
-            raise NotFoundError("nobody waits for this answer any more", remedy="cloche policy answer")
+            raise NotFoundError("nobody waits for this answer any more", remedy=f"cloche policy asks {ref}")
         # whoever waits goes on first: the rule is for those that come
         await self._door.answer(ask_id, verdict)
         if verdict == "always":

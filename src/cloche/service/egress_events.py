@@ -90,7 +90,7 @@ class EgressEvents:
 
     async def close(self) -> None:
         """What waits is written, as far as the store takes it."""
-        for task in list(self._tasks.values()):
+        for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         while not self._waiting.empty():
@@ -99,9 +99,8 @@ class EgressEvents:
 
     def _run(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """One task of that name, for as long as there is something to do."""
-        if name not in self._tasks:
-            task = self._tasks[name] = asyncio.ensure_future(work())
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        if name not in self._tasks or self._tasks[name].done():
+            self._tasks[name] = asyncio.ensure_future(work())
 
     async def _write_events(self) -> None:
         while not self._waiting.empty():
