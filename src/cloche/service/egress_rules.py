@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from cloche.egress.names import is_address
 from cloche.egress.policy import Attempt, Decided, compile_policy
 from cloche.model.egress import MAX_RULES, Ask, EgressPolicy, EgressRule, Protocol
 from cloche.model.errors import LimitHitError, NotFoundError
@@ -51,7 +52,7 @@ def allowing(ask: Ask, decided: Decided | None = None) -> EgressRule:
     ports = [str(ask.port)] if ask.port else []
     protocols = [spoken for spoken in _PROTOCOLS if spoken == ask.protocol]
     methods = [ask.method] if ask.method else []
-    if _is_address(ask.host):
+    if is_address(ask.host):
         return EgressRule(cidrs=[ask.host], ports=ports, protocols=protocols, methods=methods, **more)
     return EgressRule(hosts=[ask.host], ports=ports, protocols=protocols, methods=methods, **more)
 
@@ -61,11 +62,7 @@ def asking(spec: SandboxSpec, ask: Ask) -> Decided | None:
     if spec.egress is None:
         return None
     spoken = next((spoken for spoken in _PROTOCOLS if spoken == ask.protocol), None)
-    attempt = Attempt(host=ask.host, is_address=_is_address(ask.host), port=ask.port, protocol=spoken,
+    attempt = Attempt(host=ask.host, is_address=is_address(ask.host), port=ask.port, protocol=spoken,
                       method=ask.method or None, path=ask.path or None)  # fmt: skip
     decision = compile_policy(spec.egress, spec.secrets).decide(attempt)
     return decision if isinstance(decision, Decided) and decision.action == "ask" else None
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
