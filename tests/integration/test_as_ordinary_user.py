@@ -20,6 +20,7 @@ SUITES = {
     "contexts": ["tests/integration/test_contexts.py"],
     "attacks of contexts": ["tests/integration/test_contexts_attacks.py", "-k", "not forged and not flood"],
     "door": ["tests/integration/test_door_in_box.py"],
+    "programs": [*(f"tests/integration/test_programs_{name}.py" for name in ("fetch", "git", "java")), "-k", "not vm"],
     "pool": ["tests/integration/test_pool.py"],
     "abuse": ["tests/integration/test_abuse_processes.py", "tests/integration/test_abuse_disk.py"],
 }

@@ -42,7 +42,7 @@ def box(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.T
     home = tmp_path_factory.mktemp("node") / "home"
     with (
         node_of("namespace", request, home, **world.settings) as create,
-        create(net=world.net, memory="1g") as made,
+        create(net=world.net) as made,
     ):
         if made.exec("java", "--version").exit_code:
             pytest.skip("java is not installed")
@@ -58,7 +58,7 @@ def test_java_fetches_and_is_refused(box, world):
         world.url(PARTLY, "https", "/other"),
         world.url(DENIED),
     ]
-    done = told(box, "redirect", "java", "Fetch.java", *urls)
+    done = told(box, "redirect", "java", "-Xmx200m", "Fetch.java", *urls)
     said = done.stdout.splitlines()
     assert said[0] == f"200 hello from {INSPECTED} over http", done.stdout + done.stderr
     assert said[1:3] == [f"200 hello from {INSPECTED} over https", '200 {"open": true}'], done.stdout + done.stderr
