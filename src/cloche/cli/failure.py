@@ -60,7 +60,7 @@ def report(error: Exception) -> int:
 def _remedy(field: str) -> str | None:
     """Of a field without a remedy of its own."""
     if field.endswith(".preset"):
-        return "cloche policy presets"
+        return "cloche policy presets  (lists them; a host has a dot or a port: api.example.com, db:5432)"
     return _FLAGS.get("egress" if field.startswith(("egress", "rule")) else field)
 
 

@@ -12,6 +12,7 @@ from cloche.model.egress_words import parse_policy, parse_rule
 from cloche.model.errors import InvalidError, NotFoundError
 
 MAX_BYTES = 1 << 20
+_EXAMPLE = "rules are words, or such as {hosts: [api.example.com], methods: [GET]}"
 
 
 def read(text: str) -> str | EgressPolicy:
@@ -30,7 +31,7 @@ def of_file(path: str) -> str | EgressPolicy:
         return of_value(value)
     except InvalidError as error:
         said = f"policy file {path}: {error.message}"
-        raise InvalidError(said, remedy=error.remedy, **error.details) from error
+        raise InvalidError(said, remedy=error.remedy or _EXAMPLE, **error.details) from error
 
 
 def of_value(value: Any) -> str | EgressPolicy:

@@ -48,10 +48,10 @@ def _policy(policy: EgressPolicy) -> Iterator[str]:
 
 
 def traffic(counters: EgressCounters) -> str:
-    """ "1.2K out, 3.4M in, 2 connections open of 12, 4 refused"."""
+    """ "1.2K out, 3.4M in, 12 connections (2 open), 4 refused"."""
     return (
         f"{render.size(counters.sent_bytes)} out, {render.size(counters.received_bytes)} in, "
-        f"{counters.connections_open} connections open of {counters.connections}, {counters.denied} refused, "
+        f"{counters.connections} connections ({counters.connections_open} open), {counters.denied} refused, "
         f"{counters.failed} failed"
     )
 
@@ -91,8 +91,12 @@ def _place(line: AuditLine) -> str:
 
 
 def _why(line: AuditLine) -> str:
-    both = line.rule and line.reason and line.reason != line.rule
-    return f"{line.rule}: {line.reason}" if both else line.rule or line.reason
+    if not line.reason or line.reason == line.rule:
+        return line.rule
+    if line.verdict == "allowed":
+        return f"{line.rule}: {line.reason}" if line.rule else line.reason
+    # on a terminal a line is cut at its end, so what went wrong comes first
+    return line.reason if line.rule in ("", "default") else f"{line.reason}; {line.rule}"
 
 
 def _moved(line: AuditLine) -> bool:

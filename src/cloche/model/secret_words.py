@@ -36,6 +36,8 @@ def parse_secret(text: str) -> SecretWord:
     before, at, after = text.rpartition("@")
     if not at or not before or not after:
         raise _wrong(text, f"a secret is {_FORMS}")
+    if "://" in after:
+        raise _wrong(text, "a host is written without https:// in front; a secret goes no other way")
     name, equals, where = before.partition("=")
     source, variable = _source(text, where) if equals else (SecretSource(), name)
     hosts, *places = after.split(":")

@@ -133,4 +133,4 @@ def _checked(secrets: Sequence[Secret], values: Mapping[str, str]) -> dict[str, 
 def _no_value(name: str) -> InvalidError:
     return InvalidError(f"secret {name} has no source, so its value has to come with the request",
                         field=f"session.secrets.{name}",
-                        remedy=f"--secret {name}@HOST with {name} in your environment")  # fmt: skip
+                        remedy=f"export {name}=…, and make it again")  # fmt: skip

@@ -91,6 +91,12 @@ def test_a_state_for_people() -> None:
                method="GET", path="/a", status=200, tls="inspect"), "allowed  x\\x1b  GET https://a.example/a 200"),
     (AuditLine(time=0, sandbox_id="sb_1", via="dns", verdict="denied", host="b.example"), "work  b.example (name)"),
     (AuditLine(time=0, sandbox_id="sb_1", via="dns", verdict="denied", host="b.example", rule="r", reason="r"), ")  r"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="denied", host="b.example", port=1, rule="default",
+               reason="no rule allows it"), "b.example:1  no rule allows it"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="denied", host="b.example", port=1, rule="rule 2",
+               reason="not there"), "b.example:1  not there; rule 2"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="allowed", host="b.example", port=1, rule="rule 2",
+               reason="ours"), "b.example:1  rule 2: ours"),
 ])  # fmt: skip
 def test_lines_of_the_log(line: AuditLine, shown: str) -> None:
     assert policyview.log_line(line, {"sb_1": "work"}, None).endswith(shown)

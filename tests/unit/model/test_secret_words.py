@@ -70,6 +70,7 @@ def test_words(text, secret, variable):
         "T=keyring:/me@a.example",
         "T=cmd:@a.example",
         "T=cmd:a 'b@a.example",
+        "T@https://a.example",
     ],
 )
 def test_what_is_no_secret_is_refused(text):
