@@ -39,8 +39,13 @@ func (t Trust) ownCertificates() {
 
 // linkAll leaves directories out.
 func linkAll(from, to string) {
-	found, err := os.ReadDir(from)
-	if err != nil || len(found) > maxCertificates || os.MkdirAll(to, 0o755) != nil {
+	directory, err := os.Open(from)
+	if err != nil {
+		return
+	}
+	defer directory.Close()
+	found, err := directory.ReadDir(maxCertificates)
+	if err != nil || os.MkdirAll(to, 0o755) != nil {
 		return
 	}
 	for _, entry := range found {
