@@ -81,12 +81,19 @@ class EgressPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 class SecretSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the node reads the value from, whenever it needs it; exactly one. All None: it was given by the client
-    with the request, and a new node has to be given it again."""
+    with the request, and a new node has to be given it again; `variable`: the same, from a variable of the client's
+    environment that is not called like the secret."""
 
     file: str | None = None
     keyring: str | None = None
     """`service/user` of the machine's keyring."""
     command: list[str] | None = None
+    variable: str | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """The node cannot read it by itself."""
+        return self.file is None and self.keyring is None and self.command is None
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

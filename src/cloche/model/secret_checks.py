@@ -51,6 +51,8 @@ def _check_source(source: SecretSource, field: str) -> None:
         raise _wrong(f"{field}.keyring", f"{source.keyring!r} is not SERVICE/USER")
     if source.command is not None and (not source.command or not source.command[0] or not _all_text(source.command)):
         raise _wrong(f"{field}.command", "a command has a program and no NUL")
+    if source.variable is not None and not VARIABLE.fullmatch(source.variable):
+        raise _wrong(f"{field}.variable", f"{source.variable!r} is no name of an environment variable")
 
 
 def _check_places(secret: Secret, field: str) -> None:

@@ -58,13 +58,15 @@ def secret_words(secret: Secret) -> str:
         from_where = f"=keyring:{source.keyring}"
     elif source.command is not None:
         from_where = f"=cmd:{shlex.join(source.command)}"
+    elif source.variable is not None:
+        from_where = f"=env:{source.variable}"
     return f"{secret.name}{from_where}@{','.join(secret.hosts)}{_place_words(secret)}"
 
 
 def _source(text: str, where: str) -> tuple[SecretSource, str | None]:
     kind, _, value = where.partition(":")
     if kind == "env" and VARIABLE.fullmatch(value):
-        return SecretSource(), value
+        return SecretSource(variable=value), value
     if kind == "file":
         return SecretSource(file=value), None
     if kind == "keyring":

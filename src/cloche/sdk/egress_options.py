@@ -72,10 +72,12 @@ def values(given: Iterable[SecretGiven], environ: Mapping[str, str] = os.environ
 def completed(known: dict[str, str], refused: InvalidError, environ: Mapping[str, str] = os.environ) -> bool:
     """Add to `known` the value that a create was refused for: a secret of a template or a snapshot, whose value is that
     of whoever makes the sandbox. False: it is not here."""
-    name = str(refused.details.get("field", ""))
-    if not name.startswith(_VALUE_FIELD) or (name := name.removeprefix(_VALUE_FIELD)) in known or name not in environ:
+    field = str(refused.details.get("field", ""))
+    name = field.removeprefix(_VALUE_FIELD)
+    variable = str(refused.details.get("variable", name))
+    if name == field or name in known or variable not in environ:
         return False
-    known[name] = environ[name]
+    known[name] = environ[variable]
     return True
 
 
@@ -89,7 +91,7 @@ class _Word(NamedTuple):
 
 def _words(given: Iterable[SecretGiven]) -> list[_Word]:
     if isinstance(given, str | Secret):
-        raise InvalidError("secrets are a list, also when it is one", field="secrets", remedy=f"secrets=[{given!r}]")
+        raise InvalidError("secrets are a list, also when it is one", field="secrets", remedy="secrets=[…]")
     return [_word(each) for each in given]
 
 
@@ -100,7 +102,7 @@ def _word(each: SecretGiven) -> _Word:
         secret = parse_secret(each[0]).secret if isinstance(each[0], str) else each[0]
         # what is given is not read from anywhere else
         return _Word(msgspec.structs.replace(secret, source=SecretSource()), value=each[1])
-    return _Word(each) if isinstance(each, Secret) else _Word(*parse_secret(each))
+    return _Word(each, each.source.variable) if isinstance(each, Secret) else _Word(*parse_secret(each))
 
 
 def _value(word: _Word, environ: Mapping[str, str]) -> str | None:

@@ -19,7 +19,7 @@ from cloche.service import egress_rules, egress_specs
 from cloche.service.core import Core
 from cloche.service.egress_events import EgressEvents
 from cloche.service.ports import Door
-from cloche.service.secret_values import CLIENT, replaced
+from cloche.service.secret_values import replaced
 from cloche.service.steps import to_the_end
 from cloche.service.teardown import ALIVE
 
@@ -72,12 +72,12 @@ class EgressService:
         if secret.name != name:
             raise InvalidError(f"the path names secret {name[:64]!r} and the body {secret.name[:64]!r}", field="name")
         egress_checks.check_secrets([secret])
-        if value is not None and secret.source != CLIENT:
+        if value is not None and not secret.source.is_client:
             raise InvalidError("a secret that is read from a source takes no value", field="value")
 
         def change(spec: SandboxSpec) -> SandboxSpec:
             known = name in {each.name for each in spec.secrets}
-            if value is None and secret.source == CLIENT and not known:
+            if value is None and secret.source.is_client and not known:
                 raise InvalidError(f"secret {name} has no source, so it needs a value", field="value")
             changed = msgspec.structs.replace(spec, secrets=replaced(spec.secrets, secret))
             egress_checks.check_secrets(changed.secrets)

@@ -14,12 +14,10 @@ import msgspec
 from cloche.egress.messages import GivenSecret
 from cloche.egress.secret_sources import checked_value, read_secret
 from cloche.egress.secrets import new_placeholder
-from cloche.model.egress import Secret, SecretSource
+from cloche.model.egress import Secret
 from cloche.model.errors import ClocheError, InvalidError
 from cloche.model.sandbox import SandboxRecord
 
-#: the node was given the value with the request
-CLIENT = SecretSource()
 log = logging.getLogger("cloche.service")
 
 
@@ -39,8 +37,8 @@ class SecretValues:
         no source has. Raises InvalidError, which never contains a value."""
         checked = _checked(secrets, values)
         for secret in secrets if complete else ():
-            if secret.source == CLIENT and secret.name not in checked:
-                raise _no_value(secret.name)
+            if secret.source.is_client and secret.name not in checked:
+                raise _no_value(secret)
         named = [secret if secret.placeholder else _named(secret) for secret in secrets]
         self._waiting.update({key_of(secret): checked[secret.name] for secret in named if secret.name in checked})
         return named
@@ -79,7 +77,7 @@ class SecretValues:
     async def read(self, record: SandboxRecord, *, strict: bool = False) -> None:
         """Read what has a source. `strict`: raise what `read_secret` raises; else the value is missing then."""
         for secret in record.sandbox.spec.secrets:
-            if secret.source != CLIENT:
+            if not secret.source.is_client:
                 await self._read_one(record.sandbox.id, secret, strict)
 
     async def _read_one(self, sandbox_id: str, secret: Secret, strict: bool) -> None:
@@ -130,7 +128,8 @@ def _checked(secrets: Sequence[Secret], values: Mapping[str, str]) -> dict[str, 
     return {name: checked_value(name, value) for name, value in values.items()}
 
 
-def _no_value(name: str) -> InvalidError:
-    return InvalidError(f"secret {name} has no source, so its value has to come with the request",
-                        field=f"session.secrets.{name}",
-                        remedy=f"export {name}=…, and make it again")  # fmt: skip
+def _no_value(secret: Secret) -> InvalidError:
+    variable = secret.source.variable or secret.name
+    return InvalidError(f"secret {secret.name} has no source, so its value has to come with the request",
+                        field=f"session.secrets.{secret.name}", variable=variable,
+                        remedy=f"export {variable}=…, and make it again")  # fmt: skip

@@ -14,7 +14,11 @@ from cloche.model.secret_words import parse_secret, secret_words
 API = ["api.example.com"]
 WORDS = [
     ("TOKEN@api.example.com", Secret(name="TOKEN", hosts=API), "TOKEN"),
-    ("TOKEN=env:OTHER@api.example.com", Secret(name="TOKEN", hosts=API), "OTHER"),
+    (
+        "TOKEN=env:OTHER@api.example.com",
+        Secret(name="TOKEN", hosts=API, source=SecretSource(variable="OTHER")),
+        "OTHER",
+    ),
     ("T@A.example,*.b.example", Secret(name="T", hosts=["a.example", "*.b.example"]), "T"),
     (
         "T=file:/run/key@home@api.example.com",
@@ -39,8 +43,7 @@ WORDS = [
 
 @pytest.mark.parametrize(("text", "secret", "variable"), WORDS)
 def test_words(text, secret, variable):
-    assert parse_secret(text) == (secret, variable)
-    assert parse_secret(secret_words(secret)).secret == secret
+    assert parse_secret(text) == parse_secret(secret_words(secret)) == (secret, variable)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,7 @@ def test_a_value_that_somebody_typed_is_not_repeated():
         ({"hosts": [f"h{i}.example" for i in range(65)]}, "hosts"),
         ({"source": SecretSource(file="/a", keyring="a/b")}, "source"),
         ({"source": SecretSource(command=[])}, "source.command"),
+        ({"source": SecretSource(variable="A B")}, "source.variable"),
         ({"source": SecretSource(command=["a\0"])}, "source.command"),
         ({"places": []}, "places"),
         ({"places": ["header", "header"]}, "places"),

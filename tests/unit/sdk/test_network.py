@@ -150,7 +150,19 @@ def test_a_secret_without_a_value_is_refused_here() -> None:
 def test_where_values_come_from() -> None:
     given = ["TOKEN=file:/a@a.example", Secret(name="S", hosts=["a.example"]), "E=env:V@a.example"]
     assert egress_options.values(given, {"V": "v"}) == {"E": "v"}
+    assert egress_options.values(egress_options.secrets(given), {"V": "v"}) == {"E": "v"}
     assert [secret.source.file for secret in egress_options.secrets(given)] == ["/a", None, None]
+
+
+def test_a_template_knows_the_variable_of_a_secret_with_another_name() -> None:
+    refused = InvalidError("no value", field="session.secrets.TOKEN", variable="OTHER")
+    known: dict[str, str] = {}
+    assert egress_options.completed(known, refused, {"TOKEN": "not this", "OTHER": "value"})
+    assert known == {"TOKEN": "value"}
+    assert not egress_options.completed({}, refused, {"TOKEN": "not this"})
+
+
+def test_a_value_that_is_given_is_read_from_nowhere() -> None:
     told = [("TOKEN=file:/a@a.example", "given")]
     assert egress_options.values(told) == {"TOKEN": "given"}
     assert egress_options.secrets(told)[0].source == SecretSource()
