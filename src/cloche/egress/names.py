@@ -9,8 +9,6 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-import idna
-
 MAX_NAME = 253
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -77,6 +75,9 @@ def _plain(text: str) -> str:
 def _ascii(text: str) -> str:
     if text.isascii():
         return text
+    # its tables take a megabyte, and nearly all names are ASCII
+    import idna
+
     # dots and digits of other scripts become ordinary ones here, so this comes before any look for an address
     mapped = idna.uts46_remap(text, std3_rules=True, transitional=False)
     return mapped if mapped.isascii() else idna.encode(mapped).decode()

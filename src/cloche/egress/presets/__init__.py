@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
 from cloche.model.egress import EgressRule
 from cloche.model.egress_checks import PRESET, check_rule
 from cloche.model.errors import InvalidError
+
+_HERE = Path(__file__).parent
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,8 +32,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 @functools.cache
 def names() -> tuple[str, ...]:
     """In alphabetical order."""
-    files = (entry.name for entry in resources.files(__name__).iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in _HERE.glob("*.toml")))
 
 
 @functools.cache
@@ -42,7 +43,7 @@ def load(name: str) -> Preset:
         raise InvalidError(
             f"there is no preset {name!r}", field="preset", remedy=f"one of {known}; or a host: {name}.com"
         )
-    return read_preset(name, (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+    return read_preset(name, (_HERE / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def read_preset(name: str, text: str) -> Preset:
