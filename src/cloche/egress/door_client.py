@@ -37,7 +37,7 @@ from cloche.egress.messages import (
     Unpublish,
 )
 from cloche.model.egress import EgressCounters, EgressPolicy
-from cloche.model.errors import ClocheError, UnavailableError
+from cloche.model.errors import ClocheError, InvalidError, UnavailableError
 
 #: a cold start reads some hundred files
 READY_SECONDS = 15.0
@@ -287,7 +287,12 @@ class DoorClient:
         self._telling.clear()
         for sandbox_id, attach in self._attached.items():
             number = line.new_id()
-            reply = line.ask(msgspec.structs.replace(attach, id=number), number)
+            try:
+                reply = line.ask(msgspec.structs.replace(attach, id=number), number)
+            except InvalidError as error:
+                # the others are not to be without a door for that
+                log.error("sandbox %s has no network: %s", sandbox_id, error)
+                continue
             reply.add_done_callback(_log_failure)
             self._telling[sandbox_id] = (number, reply)
         for publish in self._published.values():

@@ -63,8 +63,9 @@ class Attachments:
 
     async def open(self, record: SandboxRecord, *, strict: bool = True, tell: bool = False) -> None:
         """Let a sandbox that runs reach what its policy says, and be reached where it is published. One that is closed
-        costs nothing; `tell`: its guest is told that too. `strict`: raise what keeps a secret from being read. Raises
-        UnavailableError, EngineError when there is no door; `close` takes back what was done."""
+        costs nothing; `tell`: its guest is told that too. `strict`: raise what keeps a secret from being read, and
+        InvalidError for what is too large. Raises UnavailableError, EngineError when there is no door; `close` takes
+        back what was done."""
         self._values.claim(record)
         ports = await self._store.ports(record.sandbox.id)
         if record.sandbox.spec.egress is None and not ports:
@@ -72,6 +73,8 @@ class Attachments:
                 await self._tell(record, None)
             return
         await self._values.read(record, strict=strict)
+        if strict:
+            egress_specs.require_small(record.sandbox.id, record.sandbox.spec.egress, self._values.of(record))
         authority = await self._door.ready()
         await together(self._tell(record, authority), self._attach(record, ports))
 

@@ -14,6 +14,9 @@ from cloche.model.errors import InvalidError
 from cloche.model.sandbox import SandboxSpec
 from cloche.service.secret_values import SecretValues
 
+#: what else an Attach says: name, path, and counters that grow
+ROOM_BYTES = 2048
+
 
 def asked_for(spec: SandboxSpec) -> SandboxSpec:
     """As a client may say it: placeholders are the node's to make."""
@@ -55,8 +58,11 @@ def require_usable(spec: SandboxSpec) -> None:
 
 
 def require_small(sandbox_id: str, policy: EgressPolicy | None, secrets: list[GivenSecret]) -> None:
-    """Raise InvalidError for what is too large to be told to the door in one message."""
+    """Raise InvalidError for what is too large to be told to the door in one message, now or at any later time."""
     try:
-        messages.encode(SetPolicy(id=0, sandbox_id=sandbox_id, policy=policy, secrets=secrets))
-    except ValueError as error:
-        raise InvalidError(f"policy and secrets are too large together: {error}", field="egress") from None
+        size = len(messages.encode(SetPolicy(id=0, sandbox_id=sandbox_id, policy=policy, secrets=secrets)))
+    except ValueError:
+        size = messages.MAX_MESSAGE_BYTES
+    most = messages.MAX_MESSAGE_BYTES - ROOM_BYTES
+    if size > most:
+        raise InvalidError(f"policy and secrets are too large together: at most {most} bytes", field="egress")
