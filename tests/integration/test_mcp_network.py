@@ -131,5 +131,16 @@ def test_what_the_policy_refuses_is_told_with_the_host(home, port, tmp_path):
         assert refused["code"] == "egress_denied"
         assert f"{HOST}:{port}" in refused["error"]
         assert refused["remedy"]
+        box = made["sandbox_id"]
+        # other ports: of what is refused again and again only the first is in the log at once
+        fetch = f"import urllib.request; urllib.request.urlopen('https://{HOST}:%d/')"
+        for place, ran in (
+            (f"{HOST}:443", await tools.run_command(command=f'python3 -c "{fetch % 443}"', sandbox_id=box)),
+            (f"{HOST}:444", await tools.execute_python_code(code=fetch % 444, sandbox_id=box)),
+        ):
+            assert not ran["success"]
+            assert any(place in note and box in note for note in ran["notes"]), ran["notes"]
+        told = await tools.run_command(command="false", sandbox_id=box)
+        assert not any("policy" in note for note in told["notes"])
 
     talk(home, tmp_path, port, "other.example", conversation)

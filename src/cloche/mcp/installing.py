@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from cloche.mcp import bounds
-from cloche.model.egress import AuditLine
+from cloche.mcp import bounds, refused
 from cloche.model.errors import ClocheError, UnavailableError
 from cloche.sdk._async.sandbox import AsyncSandbox
 from cloche.sdk.values import ExecResult
@@ -49,9 +48,8 @@ async def install(box: AsyncSandbox, package: str, seconds: float) -> ExecResult
     if "No module named pip" in done.stderr:
         remedy = "ask the user to install it on this machine: apt-get install python3-pip"
         raise UnavailableError("the sandbox's Python has no pip", remedy=remedy)
-    refused = await _refused(box, began)
-    if refused:
-        said = f"{package} cannot be fetched: the network policy refused {refused}"
+    if hosts := await refused.since(box, began):
+        said = f"{package} cannot be fetched: the network policy refused {hosts}"
         raise NetworkRefusedError(said, output=tail(done))
     return done
 
@@ -82,18 +80,6 @@ def _asked() -> dict[str, str]:
         )  # fmt: skip
         return places(done.stdout)
     return {}
-
-
-async def _refused(box: AsyncSandbox, began: float) -> str:
-    with contextlib.suppress(ClocheError):
-        return names(await box.egress_log(since=began, verdicts=["denied"]))
-    return ""
-
-
-def names(lines: list[AuditLine]) -> str:
-    """The hosts in one line, each once."""
-    hosts = dict.fromkeys(f"{line.host}:{line.port}" if line.port else line.host for line in lines)
-    return bounds.one_line(", ".join(list(hosts)[:5]))[:500]
 
 
 async def _refresh(box: AsyncSandbox) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloche.mcp import installing, network, server
+from cloche.mcp import installing, network, refused, server
 from cloche.mcp.sandboxes import Sandboxes
 from cloche.mcp.settings import Settings
 from cloche.mcp.tools import packages
@@ -70,7 +70,7 @@ def test_where_the_machines_own_pip_looks():
 def test_refused_hosts_are_named_once_and_harmlessly():
     line = {"time": 0.0, "sandbox_id": "s", "via": "dns", "verdict": "denied"}
     lines = [AuditLine(host="a.example", port=443, **line)] * 3 + [AuditLine(host="b\n.example", **line)]
-    assert installing.names(lines) == "a.example:443, b\\n.example"
+    assert refused.names(lines) == "a.example:443, b\\n.example"
 
 
 @pytest.mark.parametrize(("code", "success"), [(0, True), (1, False)])

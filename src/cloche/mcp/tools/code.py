@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import msgspec
 
-from cloche.mcp import bounds, running
+from cloche.mcp import bounds, refused, running
 from cloche.mcp.answer import Outcome, Reply
 from cloche.mcp.narration import narrated
 from cloche.mcp.tools.tool import Call, SandboxRef, Timeout, Tool
@@ -46,10 +47,12 @@ class CodeRan(Outcome, kw_only=True):
 
 async def execute(call: Call, given: CodeArguments) -> Reply:
     seconds = given.timeout or DEFAULT_SECONDS
+    began = time.time()
     async with call.sandboxes.using(given.sandbox_id, seconds) as (box, notes):
         async with narrated(call.report, seconds) as tell:
             ran = await running.python(box, given.code, seconds, tell)
-    return _reply(_outcome(box.id, ran, notes), ran)
+        why = await refused.notes(box, began) if ran.status != "ok" else []
+    return _reply(_outcome(box.id, ran, [*notes, *why]), ran)
 
 
 def _outcome(sandbox_id: str, ran: running.Ran, notes: list[str]) -> CodeRan:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import msgspec
 
-from cloche.mcp import bounds
+from cloche.mcp import bounds, refused
 from cloche.mcp.answer import Outcome, Reply
 from cloche.mcp.narration import narrated
 from cloche.mcp.tools.tool import Call, SandboxRef, Timeout, Tool
@@ -43,6 +44,7 @@ class CommandRan(Outcome, kw_only=True):
 async def run(call: Call, given: CommandArguments) -> Reply:
     seconds = given.timeout or DEFAULT_SECONDS
     out, err = bounds.HeadTail(), bounds.HeadTail(bounds.MAX_TEXT_BYTES // 2)
+    began = time.time()
     async with call.sandboxes.using(given.sandbox_id, seconds) as (box, notes):
         async with narrated(call.report, seconds) as tell:
             done = await box.exec(
@@ -50,7 +52,8 @@ async def run(call: Call, given: CommandArguments) -> Reply:
                 stdin=given.stdin, env=given.env, cwd=given.workdir, timeout_seconds=seconds, max_output_bytes=0,
                 on_stdout=bounds.both(out.add, tell), on_stderr=bounds.both(err.add, tell),
             )  # fmt: skip
-    return _reply(_ran(box.id, done, out, err, notes))
+        why = await refused.notes(box, began) if done.exit_code else []
+    return _reply(_ran(box.id, done, out, err, [*notes, *why]))
 
 
 def _ran(sandbox_id: str, done: ExecResult, out: bounds.HeadTail, err: bounds.HeadTail, notes: list[str]) -> CommandRan:
