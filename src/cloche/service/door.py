@@ -88,6 +88,9 @@ class Attachments:
                 await self.open(record, strict=False, tell=True)
         except (ClocheError, TimeoutError) as error:
             log.warning("sandbox %s has no network yet: %s", record.sandbox.id, error)
+            if not isinstance(error, (UnavailableError, TimeoutError)):
+                # the door is there and does not take it, so it is not open
+                await self.close(record.sandbox.id)
             self._spawn(self._adopt_later(record.sandbox.id))
 
     async def change(self, record: SandboxRecord) -> None:
@@ -259,7 +262,9 @@ class Attachments:
             return True
         try:
             await self.open(record, strict=False, tell=True)
-        except ClocheError:
+        except ClocheError as error:
+            if not isinstance(error, UnavailableError):
+                await self.close(sandbox_id)
             return False
         return True
 
