@@ -50,6 +50,9 @@ class PutSecret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     secret: Secret
     value: str | None = None
 
+    def __repr__(self) -> str:
+        return f"PutSecret({self.secret.name})"
+
 
 class AnswerAsk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     verdict: Verdict

@@ -24,6 +24,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        return f"Session({', '.join((*self.env, *self.secrets))})"
+
 
 class CreateSandbox(SandboxSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session: Session = Session()
