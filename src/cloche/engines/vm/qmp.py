@@ -106,6 +106,8 @@ class Qmp:
         seen = 0
         while (end := self._begun.find(b"\n", seen)) < 0:
             seen = len(self._begun)
+            if seen > MAX_LINE_BYTES:
+                raise ConnectionResetError("it says too much")
             self._begun += await self._piece()
         line = bytes(self._begun[:end])
         del self._begun[: end + 1]
@@ -118,7 +120,7 @@ class Qmp:
         if not piece:
             raise ConnectionResetError("it has closed the connection")
         self._said_bytes += len(piece)
-        if len(self._begun) > MAX_LINE_BYTES or self._said_bytes > MAX_SAID_BYTES:
+        if self._said_bytes > MAX_SAID_BYTES:
             raise ConnectionResetError("it says too much")
         return piece
 
