@@ -118,6 +118,8 @@ async def a_site(handler: Handler, context: ssl.SSLContext | None = None) -> Asy
 @contextlib.asynccontextmanager
 async def a_door(serve: Callable[[UnixStream], Awaitable[object]]) -> AsyncIterator[tuple[str, int]]:
     """Hands each connection to `serve`, and raises what it raised."""
+    # what is older is nothing that is looked for in the end
+    gc.freeze()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     loop, tasks = asyncio.get_running_loop(), []
@@ -141,9 +143,10 @@ async def a_door(serve: Callable[[UnixStream], Awaitable[object]]) -> AsyncItera
             task.cancel()
         await asyncio.gather(accepting, *tasks, return_exceptions=True)
         listener.close()
-    # a task whose exception nobody took is found when it goes
-    tasks.clear()
-    gc.collect()
+        # a task whose exception nobody took is found when it goes
+        tasks.clear()
+        gc.collect()
+        gc.unfreeze()
     assert not faults
 
 
