@@ -21,7 +21,7 @@ from tests.integration.door_world import Certificates, certificates
 #: TLS is passed through, or ended by the door; nobody may reach the third; of the last only /open/ may be read
 PASSED, INSPECTED, DENIED, PARTLY = "passed.example", "inspected.example", "denied.example", "partly.example"
 HOSTS = (PASSED, INSPECTED, DENIED, PARTLY)
-BIG_BYTES = 24 << 20
+BIG_BYTES = 8 << 20
 PATIENCE_SECONDS = 20
 HERE = "@127.0.0.0/8"
 

@@ -36,6 +36,8 @@ BACKDATED = datetime.timedelta(days=1)
 CONTEXT_SECONDS = 24 * 3600
 MAX_CONTEXTS = 256
 MAX_FILE_BYTES = 64 << 10
+#: protocols that a client may ask for (ALPN); the older one is what `curl --http1.0` names, and nothing else with it
+SPOKEN_INSIDE = ["http/1.1", "http/1.0"]
 _SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
 
@@ -93,7 +95,7 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(SPOKEN_INSIDE)
         # a handshake costs less than what tickets would keep
         context.num_tickets = 0
         chain = [self.certificate(host), self._certificate]

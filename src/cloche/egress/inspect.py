@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from cloche.channel.base import ByteStream
-from cloche.egress.authority import Authority
+from cloche.egress.authority import SPOKEN_INSIDE, Authority
 from cloche.egress.flow import serve_requests
 from cloche.egress.hooks import DialError, Exchange, Hooks, Site
 from cloche.egress.names import read_host
@@ -21,7 +21,6 @@ from cloche.egress.site_side import Connect
 from cloche.egress.sni import BadHelloError, ClientHello, NeedMore, NotTls
 from cloche.egress.tls_stream import HANDSHAKE_SECONDS, READ_BYTES, TlsStream
 
-_ALPN = "http/1.1"
 #: the alert no_application_protocol
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
@@ -80,7 +79,7 @@ def upstream_context(more: str | Path | None = None) -> ssl.SSLContext:
         context.load_verify_locations(more)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols([_ALPN])
+    context.set_alpn_protocols(["http/1.1"])
     return context
 
 
@@ -136,9 +135,9 @@ def _parsed(data: bytes) -> ClientHello | NeedMore:
 def _check(hello: ClientHello, site: Site) -> None:
     if hello.sni is not None and read_host(hello.sni).text != site.host:
         raise HelloRefusedError(f"the hello names {hello.sni}", tls_alert("unrecognized_name"))
-    if hello.alpn and _ALPN not in hello.alpn:
+    if hello.alpn and not set(SPOKEN_INSIDE) & set(hello.alpn):
         # OpenSSL would go on as if nothing had been asked
-        raise HelloRefusedError(f"the client speaks {', '.join(hello.alpn)} only, the door {_ALPN}", _NO_PROTOCOL)
+        raise HelloRefusedError(f"the client speaks {', '.join(hello.alpn)} only, the door HTTP/1.1", _NO_PROTOCOL)
 
 
 async def _give_up(client: ByteStream, site: Site, hooks: Hooks, error: Exception) -> None:
