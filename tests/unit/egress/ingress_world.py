@@ -7,6 +7,8 @@ import contextlib
 import socket
 from pathlib import Path
 
+from cloche.egress import guest_streams
+from cloche.egress import published as dialling
 from cloche.egress.guest_streams import at_socket
 from cloche.egress.ingress import Ingress
 
@@ -113,6 +115,12 @@ async def published(tmp_path, *handlers):
         server.close()
         await guest.close()
         await server.wait_closed()
+
+
+def have_patience(monkeypatch):
+    """Many connections on a busy machine take longer than a guest may."""
+    monkeypatch.setattr(dialling, "DIAL_SECONDS", 60.0)
+    monkeypatch.setattr(guest_streams, "UPGRADE_SECONDS", 60.0)
 
 
 def request(line, *headers):

@@ -9,7 +9,17 @@ import json
 import pytest
 
 from cloche.egress import client_side, listener, published
-from tests.unit.egress.ingress_world import SANDBOX, SLUG, answer, answering, echo, ok, request, unchunked
+from tests.unit.egress.ingress_world import (
+    SANDBOX,
+    SLUG,
+    answer,
+    answering,
+    echo,
+    have_patience,
+    ok,
+    request,
+    unchunked,
+)
 from tests.unit.egress.ingress_world import published as a_world
 
 pytestmark = pytest.mark.anyio
@@ -371,7 +381,8 @@ async def test_unpublishing_ends_a_connection_that_rests(tmp_path):
             await world.guest.until_open(0)
 
 
-async def test_a_hundred_at_once(tmp_path):
+async def test_a_hundred_at_once(tmp_path, monkeypatch):
+    have_patience(monkeypatch)
     async with a_world(tmp_path, answering(lambda head: ok(head.split()[1]))) as world:
         found = await asyncio.gather(*(world.ask(f"GET /{n} HTTP/1.1") for n in range(100)))
         assert [body for _, _, body in found] == [b"/%d" % n for n in range(100)]

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from cloche.egress import published
-from tests.unit.egress.ingress_world import SANDBOX, SLUG, echo
+from tests.unit.egress.ingress_world import SANDBOX, SLUG, echo, have_patience
 from tests.unit.egress.ingress_world import published as a_world
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,8 @@ async def test_a_large_stream_arrives_whole_and_waits_for_a_slow_reader(tmp_path
     assert hashlib.sha256(piece[:1] + rest).digest() == hashlib.sha256(piece * count).digest()
 
 
-async def test_two_hundred_at_once(tmp_path):
+async def test_two_hundred_at_once(tmp_path, monkeypatch):
+    have_patience(monkeypatch)
     async with a_world(tmp_path, echo) as world:
 
         async def one(number):
