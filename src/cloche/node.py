@@ -178,7 +178,8 @@ def _raise_open_files() -> None:
 def _leave_no_core() -> None:
     """Values of secrets are in its memory."""
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    # 1 is too little for a file and, unlike 0, keeps a core_pattern that pipes from getting all of it
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if most == 0 else 1, most))
 
 
 def _failed(starter: Starter, error: ClocheError) -> int:
