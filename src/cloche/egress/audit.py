@@ -4,6 +4,7 @@ The door writes (AuditWriter), the node reads (`audit_reader.py`)."""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ BATCH = 512
 #: of a path or a reason: what the code chose must not make a line of any length
 MAX_TEXT = 2048
 MAX_WORD = 256
+
+log = logging.getLogger(__name__)
 
 
 class AuditWriter:
@@ -68,7 +71,7 @@ class AuditWriter:
             now = time.monotonic()
             lines = [kept for line in batch if (kept := self._repeats.offer(line, now)) is not None]
             lines += self._repeats.flush() if closed and not batch else self._repeats.due(now)
-            self._put(lines)
+            self._guarded_put(lines)
             if closed and not batch:
                 break
         self._log.close()
@@ -81,6 +84,15 @@ class AuditWriter:
                 self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
             return batch, self._closed
+
+    def _guarded_put(self, lines: list[AuditLine]) -> None:
+        """One line that cannot be written must not be the last."""
+        try:
+            self._put(lines)
+        except Exception:
+            log.exception("%d lines of the audit are lost", len(lines))
+            with self._changed:
+                self._dropped += len(lines)
 
     def _put(self, lines: list[AuditLine]) -> None:
         dropped = self._dropped

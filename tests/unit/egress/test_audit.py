@@ -257,3 +257,10 @@ def test_any_bytes_can_be_read_in_any_blocks(tmp_path_factory, pieces, block):
         assert read(directory) == [line(7)] * len(pieces)
     finally:
         audit_reader.BLOCK = real
+
+
+def test_a_line_that_cannot_be_written_is_counted_and_ends_nothing(directory):
+    writer = AuditWriter(directory)
+    writer.write(msgspec.structs.replace(line(0), address=[object()]))
+    writer.close()
+    assert writer.dropped == 1
