@@ -39,6 +39,8 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Carried:
+    """Its own `Traffic`."""
+
     def __init__(self, flow: Flow, head: RequestHead) -> None:
         self._flow, self._client, self._hooks = flow, flow.client, flow.hooks
         self._head = head
@@ -166,12 +168,12 @@ class Carried:
 
     async def _attempt(self, upstream: SiteSide, sent: RequestHead, body: RequestBody, data: bytes) -> None:
         upstream.expect(sent)
-        await self._sent(len(data))
+        await self.sent(len(data))
         await upstream.write(data)
         self._upload = None
         if not body.complete:
             self._upload = asyncio.ensure_future(self._send_body(upstream, body))
-        self._answer = ResponseRelay(self._client, upstream, self._head, self._redaction, self._hooks, self.record)
+        self._answer = ResponseRelay(self._client, upstream, self._head, self._redaction, self)
         download = asyncio.ensure_future(self._answer.run(self._request_is_out))
         try:
             await self._both(download)
@@ -185,12 +187,19 @@ class Carried:
 
     async def _send_body(self, upstream: SiteSide, body: RequestBody) -> None:
         async for data in body.pieces():
-            await self._sent(len(data))
+            await self.sent(len(data))
             await upstream.write(data)
 
-    async def _sent(self, count: int) -> None:
+    async def sent(self, count: int) -> None:
         await self._hooks.meter(sent=count)
         self.record.sent_bytes += count
+
+    async def received(self, count: int) -> None:
+        self.record.received_bytes += count
+        await self._hooks.meter(received=count)
+
+    def answered(self, status: int) -> None:
+        self.record.status = status
 
     async def _both(self, download: asyncio.Task[None]) -> None:
         """Both directions, until the response is complete."""

@@ -77,6 +77,18 @@ class Exchange:
     """Names of those that were put into the request."""
 
 
+class Traffic(Protocol):
+    """Of one exchange, from the side of who asks; it is told of all that is carried."""
+
+    async def sent(self, count: int) -> None:
+        """Before they go on; waits when they come too fast. Raises LimitHit."""
+
+    async def received(self, count: int) -> None:
+        """As `sent`."""
+
+    def answered(self, status: int) -> None: ...
+
+
 class Hooks(Protocol):
     """Of one connection of one sandbox."""
 

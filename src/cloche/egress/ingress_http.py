@@ -12,10 +12,12 @@ from collections.abc import Callable
 from cloche.egress import ingress_pages
 from cloche.egress.client_side import ClientSide
 from cloche.egress.framing import BadMessageError
-from cloche.egress.heads import Headers, RequestHead, ResponseHead
+from cloche.egress.heads import Headers, RequestHead
 from cloche.egress.outcomes import ClientGoneError, UpstreamGoneError
 from cloche.egress.published import Entry, Streams, UnreachableError, Visit
-from cloche.egress.requests import BodyWriter, End
+from cloche.egress.redaction import Redaction
+from cloche.egress.requests import BodyWriter
+from cloche.egress.response_relay import ResponseRelay
 from cloche.egress.site_side import SiteSide
 from cloche.egress.sockets import SocketStream
 from cloche.egress.upgraded import stop
@@ -26,12 +28,14 @@ HALF_CLOSED_SECONDS = 60.0
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 #: only this door says who has forwarded
 _FORWARDING = (b"forwarded", b"x-real-ip")
+_NO_SECRETS = Redaction([])
 
 Named = Callable[[str], Entry | None]
 
 
 class HttpConnection:
-    """`peer`: the address of the client, for X-Forwarded-For. `visited` is told of what it has used of each port."""
+    """`peer`: the address of the client, for X-Forwarded-For. `visited` is told of what it has used of each port. Its
+    own `Traffic`, to count that."""
 
     def __init__(
         self, stream: SocketStream, peer: str, named: Named, streams: Streams, visited: Callable[[Visit], None]
@@ -43,7 +47,7 @@ class HttpConnection:
         self._visited = visited
         self._visit: Visit | None = None
         self._resting: tuple[Entry, SiteSide] | None = None
-        self._answered = False
+        self._answer: ResponseRelay | None = None
 
     async def run(self) -> None:
         """Until one of the two has enough; closes everything."""
@@ -72,7 +76,7 @@ class HttpConnection:
 
     async def _served(self, head: RequestHead) -> bool:
         """Whether another request may follow."""
-        self._answered = False
+        self._answer = None
         entry = self._named(head.host) if head.form != "authority" else None
         if entry is None:
             await self._client.refuse(ingress_pages.unknown(head))
@@ -102,6 +106,10 @@ class HttpConnection:
         if not self._answered:
             await self._client.refuse(answer)
         return False
+
+    @property
+    def _answered(self) -> bool:
+        return self._answer is not None and self._answer.begun
 
     async def _attempts(self, entry: Entry, head: RequestHead) -> bool:
         site = await self._site(entry)
@@ -139,7 +147,7 @@ class HttpConnection:
 
     async def _both_ways(self, site: SiteSide, head: RequestHead) -> bool:
         upload = asyncio.ensure_future(self._send_body(site, head))
-        download = asyncio.ensure_future(self._receive(site, head, upload))
+        download = asyncio.ensure_future(self._relay_answer(site, head, upload))
         try:
             await asyncio.wait((upload, download), return_when=asyncio.FIRST_COMPLETED)
             if upload.done() and not download.done():
@@ -170,79 +178,28 @@ class HttpConnection:
         if end := writer.end():
             await self._to_site(site, end)
 
-    async def _receive(self, site: SiteSide, head: RequestHead, upload: asyncio.Task[None]) -> bool:
-        response = await self._final_head(site, head)
-        if response.status == 101:
-            await self._switch(site, response, head, upload)
-            return False
+    async def _relay_answer(self, site: SiteSide, head: RequestHead, upload: asyncio.Task[None]) -> bool:
         if head.upgrade is not None:
+            # it has no body, and what follows may be another protocol
             await asyncio.wait((upload,))
-            self._client.resume()
-        return await self._body(site, response, head, upload)
-
-    async def _final_head(self, site: SiteSide, head: RequestHead) -> ResponseHead:
-        while True:
-            response = await _event(site)
-            assert isinstance(response, ResponseHead)
-            if not response.is_informational:
-                return response
-            await self._to_client(response.downstream(head))
-
-    async def _body(
-        self, site: SiteSide, response: ResponseHead, head: RequestHead, upload: asyncio.Task[None]
-    ) -> bool:
-        framing = response.body_for(head)
-        close = not head.keep_alive or framing.kind == "close"
-        writer, waiting = BodyWriter(framing), response.downstream(head, close=close)
-        while not isinstance(event := site.ready(), End):
-            if event is None:
-                waiting = await self._to_client(waiting)
-                await site.receive()
-                continue
-            assert isinstance(event, bytes)
-            data = writer.piece(event)
-            waiting = await self._to_client(waiting + data if waiting else data)
-        await self._to_client(waiting + writer.end())
-        return not close and upload.done() and not upload.cancelled() and upload.exception() is None
-
-    async def _to_client(self, data: bytes) -> bytes:
-        if data:
-            self._answered = True
-            await self._client.write(data)
-            if self._visit is not None:
-                self._visit.sent_bytes += len(data)
-        return b""
+        self._answer = ResponseRelay(self._client, site, head, _NO_SECRETS, self)
+        await self._answer.run(lambda: _is_out(upload))
+        return self._answer.reusable and _is_out(upload)
 
     async def _to_site(self, site: SiteSide, data: bytes) -> None:
+        await self.sent(len(data))
         await site.write(data)
+
+    async def sent(self, count: int) -> None:
         if self._visit is not None:
-            self._visit.received_bytes += len(data)
+            self._visit.received_bytes += count
 
-    async def _switch(
-        self, site: SiteSide, response: ResponseHead, head: RequestHead, upload: asyncio.Task[None]
-    ) -> None:
-        """After 101 (WebSocket): raw bytes both ways until both have finished, or one is gone."""
-        await asyncio.wait((upload,))
-        await self._to_client(response.downstream(head) + site.take_rest())
-        up = asyncio.ensure_future(self._up(site, self._client.take_rest()))
-        down = asyncio.ensure_future(self._down(site))
-        try:
-            with contextlib.suppress(ClientGoneError, UpstreamGoneError):
-                await asyncio.gather(up, down)
-        finally:
-            await stop(up, down)
+    async def received(self, count: int) -> None:
+        if self._visit is not None:
+            self._visit.sent_bytes += count
 
-    async def _up(self, site: SiteSide, data: bytes) -> None:
-        if data:
-            await self._to_site(site, data)
-        while data := await self._client.read_raw():
-            await self._to_site(site, data)
-        await site.write_eof()
-
-    async def _down(self, site: SiteSide) -> None:
-        while data := await site.read_raw():
-            await self._to_client(data)
-        await self._client.write_eof()
+    def answered(self, status: int) -> None:
+        """Visits are of connections, and have none."""
 
     async def _rest_no_more(self) -> None:
         resting, self._resting = self._resting, None
@@ -256,10 +213,8 @@ class HttpConnection:
             entry.users.discard(task)
 
 
-async def _event(site: SiteSide) -> ResponseHead | bytes | End:
-    while (event := site.ready()) is None:
-        await site.receive()
-    return event
+def _is_out(upload: asyncio.Task[None]) -> bool:
+    return upload.done() and not upload.cancelled() and upload.exception() is None
 
 
 def _for_sandbox(head: RequestHead, peer: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cloche.egress.client_side import ClientSide
 from cloche.egress.heads import RequestHead, ResponseHead
-from cloche.egress.hooks import Exchange, Hooks
+from cloche.egress.hooks import Traffic
 from cloche.egress.redaction import Redaction
 from cloche.egress.requests import BodyWriter, End
 from cloche.egress.response_filter import ResponseFilter
@@ -18,19 +18,18 @@ class ResponseRelay:
     """`begun`: the client has got something of it. `reusable`: it is complete, and the client's connection goes on."""
 
     def __init__(
-        self, client: ClientSide, upstream: SiteSide, request: RequestHead, redaction: Redaction, hooks: Hooks,
-        record: Exchange,
-    ) -> None:  # fmt: skip
+        self, client: ClientSide, upstream: SiteSide, request: RequestHead, redaction: Redaction, traffic: Traffic
+    ) -> None:
         self._client, self._upstream = client, upstream
         self._request = request
         self._redaction = redaction
-        self._hooks, self._record = hooks, record
+        self._traffic = traffic
         self.begun = self.reusable = False
 
     async def run(self, request_is_out: Callable[[], bool]) -> None:
         """Raises ClientGoneError, UpstreamGoneError, BadMessageError and LimitHit."""
         response = await self._final_head()
-        self._record.status = response.status
+        self._traffic.answered(response.status)
         if response.status == 101:
             await self._switch(response)
             return
@@ -56,9 +55,7 @@ class ResponseRelay:
         return event
 
     async def _more(self) -> None:
-        count = await self._upstream.receive()
-        self._record.received_bytes += count
-        await self._hooks.meter(received=count)
+        await self._traffic.received(await self._upstream.receive())
 
     def _filter(self, response: ResponseHead) -> ResponseFilter | None:
         return ResponseFilter(self._redaction, response, self._request) if self._redaction else None
@@ -96,5 +93,5 @@ class ResponseRelay:
         """From here on it is the site's own protocol, and nobody looks at it as requests any more."""
         upstream_said, client_said = self._upstream.take_rest(), self._client.take_rest()
         await self._write(self._for_client(response))
-        upgraded = Upgraded(self._client, self._upstream, self._hooks, self._record, self._redaction)
+        upgraded = Upgraded(self._client, self._upstream, self._traffic, self._redaction)
         await upgraded.run(client_said, upstream_said)

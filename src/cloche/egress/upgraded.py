@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from cloche.egress.client_side import ClientSide
-from cloche.egress.hooks import Exchange, Hooks
+from cloche.egress.hooks import Traffic
 from cloche.egress.outcomes import ClientGoneError, UpstreamGoneError
 from cloche.egress.redaction import RedactedStream, Redaction
 from cloche.egress.site_side import SiteSide
@@ -17,11 +17,9 @@ class Upgraded:
     """Values are taken out of what the site says, in their own length, so frames stay whole. What the code says is not
     looked at: clients mask their frames, and no value is put into them."""
 
-    def __init__(
-        self, client: ClientSide, upstream: SiteSide, hooks: Hooks, record: Exchange, redaction: Redaction
-    ) -> None:
+    def __init__(self, client: ClientSide, upstream: SiteSide, traffic: Traffic, redaction: Redaction) -> None:
         self._client, self._upstream = client, upstream
-        self._hooks, self._record = hooks, record
+        self._traffic = traffic
         self._redacted = RedactedStream(redaction) if redaction else None
 
     async def run(self, client_said: bytes, upstream_said: bytes) -> None:
@@ -39,16 +37,14 @@ class Upgraded:
         await self._upstream.write_eof()
 
     async def _send(self, data: bytes) -> None:
-        await self._hooks.meter(sent=len(data))
-        self._record.sent_bytes += len(data)
+        await self._traffic.sent(len(data))
         await self._upstream.write(data)
 
     async def _backwards(self, data: bytes) -> None:
         if data:
             await self._client.write(self._clean(data))
         while data := await self._upstream.read_raw():
-            await self._hooks.meter(received=len(data))
-            self._record.received_bytes += len(data)
+            await self._traffic.received(len(data))
             await self._client.write(self._clean(data))
         if self._redacted:
             await self._client.write(self._redacted.end())
