@@ -37,7 +37,7 @@ def unreachable(why: str, port: int, sandbox_id: str, head: RequestHead) -> byte
         "silent": (503, "no_answer", "The sandbox does not answer",
                    f"Perhaps it is paused: `cloche resume {sandbox_id}`."),
     }.get(why, (503, "not_running", "The sandbox does not run",
-                f"Start it again: `cloche start {sandbox_id}`."))  # fmt: skip
+                f"Start it again, unless it was removed: `cloche start {sandbox_id}`."))  # fmt: skip
     return _answer(status, code, (title, message), head, reload=True)
 
 
