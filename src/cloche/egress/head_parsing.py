@@ -23,7 +23,8 @@ _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _LINES = re.compile(rb"[\x20-\x7e\x80-\xff]+\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9A-Za-z._-]{1,254}))(?::([0-9]{1,5}))?")
-_FRAMING_LINE = re.compile(rb"\n(content-length|transfer-encoding):[\t ]*([^\r]*?)[\t ]*\r", re.IGNORECASE)
+#: blanks around the value are taken off later: to look for them here takes seconds when there are very many
+_FRAMING_LINE = re.compile(rb"\n(content-length|transfer-encoding):([^\r]*+)\r", re.IGNORECASE)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _FIRST = re.compile(rb"[A-Z][A-Z-]{0,31} (?:[/*]|https?:)|CONNECT [\x21-\x7e]")
 _BEGUN = re.compile(rb"[A-Z][A-Z-]{0,31}(?: (?:h(?:t(?:t(?:ps?)?)?)?)?)?")
@@ -141,7 +142,7 @@ def _framing(head: bytes, version: str) -> Framing:
         raise BadMessageError("more than one header that says where the body ends")
     if not lines:
         return Framing("none")
-    name, value = lines[0]
+    name, value = lines[0][0], lines[0][1].strip(b"\t ")
     if name.lower() == b"content-length":
         return _length(value)
     if value.lower() != b"chunked" or version == "1.0":

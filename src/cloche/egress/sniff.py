@@ -17,8 +17,9 @@ _WORDS = (
     b"SEARCH MKCALENDAR ACL BIND REBIND UNBIND PURGE LINK UNLINK SOURCE QUERY CHECKOUT CHECKIN MERGE MKACTIVITY"
 )
 _METHODS = tuple(word + b" " for word in _WORDS.split())
-#: any word before a path and HTTP's version is a method too
-_REQUEST_LINE = re.compile(rb"[!-~]+[ \t]+[^\r\n]*[ \t]HTTP/1\.[0-9]")
+#: any word before a path and HTTP's version is a method too; one after the other, as together they would take seconds
+_WORD = re.compile(rb"[!-~]++[ \t]")
+_VERSION = re.compile(rb"[ \t]HTTP/1\.[0-9]")
 _BEFORE_A_REQUEST = b"\r\n \t"
 #: a first line that is longer is no request's that anybody takes
 _MAX_LINE_BYTES = 16 << 10
@@ -50,17 +51,23 @@ def _plain(data: bytes) -> Seen | None:
     if data.startswith(_METHODS):
         return Seen("http")
     line, newline, _ = data.partition(b"\n")
-    if _REQUEST_LINE.match(line):
+    if _is_request_line(line.partition(b"\r")[0]):
         return Seen("http")
     if newline or len(line) > _MAX_LINE_BYTES or not _could_become_request(line):
         return Seen("tcp")
     return None
 
 
+def _is_request_line(line: bytes) -> bool:
+    word = _WORD.match(line)
+    return word is not None and _VERSION.search(line, word.end()) is not None
+
+
 def _could_become_request(line: bytes) -> bool:
     """Letters, then a path: until the line is over it may still end in HTTP's version."""
     word, blank, rest = line.partition(b" ")
-    return bool(word) and word.isalpha() and word.isupper() and bool(blank) and rest.startswith((b"/", b"http://"))
+    begins = rest.startswith(b"/") or b"http://".startswith(rest[:7])
+    return word.isalpha() and word.isupper() and bool(blank) and begins
 
 
 def hello_refusal(hello: ClientHello, host: str, *, is_address: bool, encrypted_hello: bool) -> str | None:

@@ -113,3 +113,10 @@ def test_an_encrypted_name_needs_a_rule() -> None:
 def test_an_address_needs_no_name() -> None:
     assert hello_refusal(hello(None), "192.0.2.1", is_address=True, encrypted_hello=False) is None
     assert hello_refusal(hello("a.test"), "192.0.2.1", is_address=True, encrypted_hello=False) is None
+
+
+@pytest.mark.parametrize("line", [b"BREW / HTTP/1.1\r\n", b"A http://a.test/ HTTP/1.0\r\n", b"GET  / HTTP/1.1\r\n"])
+def test_a_request_that_comes_byte_by_byte_is_never_taken_for_anything_else(line: bytes) -> None:
+    """From its first blank on, where a word in capitals begins it."""
+    seen = {protocol(line[:length]) for length in range(line.index(b" ") + 1, len(line) + 1)}
+    assert seen <= {None, "http"} and protocol(line) == "http"

@@ -1,0 +1,68 @@
+"""Words of code and of sites that would keep a parser busy for seconds, and with it the door of all sandboxes.
+
+Each is read many times; one that took a second would run into the suite's own limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cloche.egress import names, paths
+from cloche.egress.framing import BadMessageError
+from cloche.egress.head_parsing import parse_request, parse_response
+from cloche.egress.heads import RequestHead
+from cloche.egress.sniff import first_bytes
+
+TIMES = 60
+N = 60_000
+START = b"GET / HTTP/1.1\r\nHost: a.test\r\n"
+BLANK, END = b" ", b"\r\n\r\n"
+LINES = {
+    "first line": b"GET" + BLANK * N + b"/ HTTP/1.1" + END,
+    "first line with blanks at its end": b"GET / HTTP/1.1" + BLANK * N + END,
+    "value": START + b"X: x" + BLANK * N + b"y" + END,
+    "length": START + b"Content-Length: 1," + BLANK * N + b"1" + END,
+    "length, blanks first": START + b"Content-Length: 1" + BLANK * N + b",1" + END,
+    "coding": START + b"Transfer-Encoding: " + b"\t " * (N // 2) + b"chunked" + END,
+    "tokens": START + b"Connection: " + b",a" * (N // 2) + END,
+    "target": b"GET /" + b"%41" * (N // 3) + b" HTTP/1.1\r\nHost: a" + END,
+    "authority": b"GET http://" + b"a." * (N // 2) + b"/ HTTP/1.1\r\nHost: a" + END,
+    "expectation": START + b"Expect: 100-continue" + BLANK * N + b"x" + END,
+    "upgrade": START + b"Connection: upgrade\r\nUpgrade: " + b"a, " * (N // 3) + b"a" + END,
+}
+FIRST = [b"X" + BLANK * N, b"X" * N + BLANK * N, b"X" + b" H" * N, b"X /" + b" HTTP/1." * N, b"\r\n" * N, b"GE" * N]
+TEXTS: list[tuple[Callable[[str], object], str]] = [
+    (names.read_host, "a-" * 126 + "."),
+    (names.read_host, "0x" * 120),
+    (names.read_host, "\u0661" * 250),
+    (paths.plain_path, "/" + "a/" * 4000 + "%"),
+    (paths.plain_path, "/" + "." * 8000),
+    (paths.PathGlob("/**/a/**/a/**/a/**/b").matches, "/" + "a/" * 4000),
+    (paths.PathGlob("/*a*a*a*a*a*a*b").matches, "/" + "a" * 8000),
+]
+
+
+def tried(read: Callable[..., object], *given: object) -> None:
+    for _ in range(TIMES):
+        try:
+            read(*given)
+        except (ValueError, BadMessageError):
+            pass
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_heads(line: str) -> None:
+    tried(parse_request, LINES[line])
+    asked: RequestHead = parse_request(START + b"\r\n")
+    tried(parse_response, LINES[line].replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), asked)
+
+
+@pytest.mark.parametrize("data", FIRST, ids=range(len(FIRST)))
+def test_first_bytes(data: bytes) -> None:
+    tried(first_bytes, data[: 16 << 10])
+
+
+@pytest.mark.parametrize(("read", "text"), TEXTS, ids=range(len(TEXTS)))
+def test_names_and_paths(read: Callable[[str], object], text: str) -> None:
+    tried(read, text)
