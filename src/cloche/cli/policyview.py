@@ -27,11 +27,15 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
         yield from _policy(info.policy)
         yield from _titled("programs", _programs(info.transparent_tcp))
     for kept in info.secrets:
-        missing = kept.name in info.missing_secrets
-        also = "no value here, give it again: cloche policy secret" if missing else "its hosts are allowed, port 443"
-        yield from _titled("secret", f"{clean(secret(kept))}; {also}")
+        yield from _titled("secret", f"{clean(secret(kept))}; {_use(kept, info)}")
     if info.policy is not None:
         yield from _titled("traffic", traffic(info.counters))
+
+
+def _use(kept: Secret, info: EgressInfo) -> str:
+    if kept.name in info.missing_secrets:
+        return "no value here, give it again: cloche policy secret"
+    return "its hosts are allowed, port 443" if info.policy is not None else "not used while the sandbox is closed"
 
 
 def _policy(policy: EgressPolicy) -> Iterator[str]:

@@ -80,6 +80,8 @@ def test_a_state_for_people() -> None:
         assert part in text
     closed = "\n".join(policyview.state(EgressInfo(policy=None, door="closed"), "work"))
     assert "none" in closed and "nothing leaves" in closed and "traffic" not in closed
+    shut = EgressInfo(policy=None, door="closed", secrets=[SecretInfo(name="TOKEN", hosts=["api.example.com"])])
+    assert "not used while" in "\n".join(policyview.state(shut, "work"))
 
 
 @pytest.mark.parametrize(("line", "shown"), [
