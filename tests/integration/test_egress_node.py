@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from cloche import Sandbox
+from cloche.model.egress import Ask, AuditLine
 from cloche.model.errors import ClocheError, UnavailableError
+from cloche.model.events import Event
 from tests.integration.egress_world import NAME, OTHER, WAIT_SECONDS, World, egress_world
 from tests.integration.node_harness import ask, end_node, namespace_home, node_pid, wait_for_exit
 
@@ -102,9 +104,12 @@ class TestPolicies:
     def test_denials_are_events_and_lines(self, home, world):
         with Sandbox.create(net=world.net) as box:
             fetched(box, f"http://{OTHER}:{world.plain}/x")
-            kinds = [event.kind for event in box.events()]
-            assert "sandbox.egress_denied" in kinds
-            (line,) = [line for line in box.egress_log(verdicts=["denied"]) if line.host == OTHER and line.path]
+            assert told(box, "sandbox.egress_denied").data["host"] == OTHER
+            lines: list[AuditLine] = []
+            while not lines:
+                # written beside all this, so a moment later
+                lines = [line for line in box.egress_log(verdicts=["denied"]) if line.host == OTHER and line.path]
+            (line,) = lines
             assert (line.method, line.path, line.status) == ("GET", "/x", 403)
 
     def test_a_question_is_answered(self, home, world):
@@ -132,11 +137,17 @@ def saying(box: Sandbox, url: str):
     return box.spawn("sh", "-c", 'curl -sS -m 60 "$1" > /tmp/said', "sh", url)
 
 
-def asked_in(box: Sandbox):
+def told(box: Sandbox, kind: str) -> Event:
+    """The first event of this kind, which may still be on its way."""
     for event in box._node.events(sandbox=box.id, follow=True):
-        if event.kind == "sandbox.egress_ask":
-            return box.asks()
-    raise AssertionError("nobody asked")
+        if event.kind == kind:
+            return event
+    raise AssertionError(f"no {kind}")
+
+
+def asked_in(box: Sandbox) -> list[Ask]:
+    told(box, "sandbox.egress_ask")
+    return box.asks()
 
 
 class TestLife:
