@@ -208,4 +208,5 @@ def _bracketed(address: str) -> str:
 
 
 def _wrong(field: str, error: Exception) -> InvalidError:
-    return InvalidError(f"{field}: {error}", field=field)
+    remedy = error.remedy if isinstance(error, InvalidError) else None
+    return InvalidError(f"{field}: {error}", field=field, remedy=remedy)

@@ -21,7 +21,7 @@ TEST_PRESET = Preset(
 
 def presets(name: str) -> Preset:
     if name != "fruit":
-        raise InvalidError(f"there is no preset {name!r}", field="preset")
+        raise InvalidError(f"there is no preset {name!r}", field="preset", remedy="fruit")
     return TEST_PRESET
 
 
@@ -368,6 +368,7 @@ def test_what_only_the_node_knows_is_refused_by_field(policy, field):
     with pytest.raises(InvalidError) as failure:
         compile_policy(policy, presets=presets)
     assert failure.value.details["field"] == field
+    assert failure.value.remedy == ("fruit" if "preset" in field else None)
 
 
 def test_hosts_of_secrets_are_read_too():

@@ -41,7 +41,9 @@ def load(name: str) -> Preset:
     if not PRESET.fullmatch(name) or name not in names():
         known = ", ".join(names())
         raise InvalidError(
-            f"there is no preset {name!r}", field="preset", remedy=f"one of {known}; or a host: {name}.com"
+            f"there is no preset {name!r}",
+            field="preset",
+            remedy=f"one of {known}; a host has a dot or a port: {name}.com, {name}:443",
         )
     return read_preset(name, (_HERE / f"{name}.toml").read_text(encoding="utf-8"))
 
