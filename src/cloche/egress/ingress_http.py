@@ -231,6 +231,8 @@ def _for_sandbox(head: RequestHead, peer: str) -> bytes:
 
 
 def _is_forwarding(name: bytes) -> bool:
+    # to servers of the WSGI kind both spellings are the same
+    name = name.replace(b"_", b"-")
     return name in _FORWARDING or name.startswith(b"x-forwarded-")
 
 

@@ -34,6 +34,7 @@ async def test_a_request_reaches_the_server_with_the_host_that_was_named(tmp_pat
     async with a_world(tmp_path, answering(ok)) as world:
         status, _, body = await world.ask(
             "GET /a?b HTTP/1.1", "X-Forwarded-For: 192.0.2.1", "x-forwarded-proto: https", "Forwarded: for=x",
+            "X_Forwarded_For: 192.0.2.1", "X_Real_IP: 192.0.2.1",
             "X-Real-IP: 192.0.2.1", "X-Other: kept",
         )  # fmt: skip
     assert status == 200
