@@ -14,13 +14,10 @@ from starlette.types import Send
 from cloche.api.incoming import Incoming
 from cloche.api.replies import Closing
 from cloche.channel.base import ByteStream
+from cloche.channel.carrying import carry_both_ways
 from cloche.model.errors import InvalidError
 
 PROTOCOL = "cloche-stream"
-READ_BYTES = 256 << 10
-#: how long one direction may be quiet when the other has ended: who has gone altogether cannot be told from who has
-#: only finished sending
-HALF_CLOSED_SECONDS = 60.0
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: cloche-stream\r\n"
     b"cloche-api-version: %d\r\n\r\n"
@@ -50,8 +47,7 @@ class Tunnel:
 
 async def carry(outside: ByteStream, inside: ByteStream, closing: Closing) -> None:
     """Bytes both ways until both have ended, one is gone (ConnectionError), or the node leaves."""
-    up, down = _Pump(outside, inside), _Pump(inside, outside)
-    both = asyncio.gather(up.run(down), down.run(up))
+    both = asyncio.ensure_future(carry_both_ways(outside, inside))
     leaving = asyncio.ensure_future(closing.wait())
     try:
         await asyncio.wait((both, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -61,30 +57,3 @@ async def carry(outside: ByteStream, inside: ByteStream, closing: Closing) -> No
         both.cancel()
         leaving.cancel()
         await asyncio.gather(both, leaving, return_exceptions=True)
-
-
-class _Pump:
-    """One direction, which holds one piece at most."""
-
-    def __init__(self, source: ByteStream, target: ByteStream) -> None:
-        self._source, self._target = source, target
-        self._patience = asyncio.timeout(None)
-        self._ended = False
-
-    async def run(self, other: _Pump) -> None:
-        try:
-            async with self._patience:
-                while data := await self._source.read(READ_BYTES):
-                    await self._target.write(data)
-                    if other._ended:
-                        self.hurry()
-        except TimeoutError:
-            pass
-        self._ended = True
-        other.hurry()
-        await self._target.write_eof()
-
-    def hurry(self) -> None:
-        """The other direction has ended: go on only while something moves."""
-        if not self._ended:
-            self._patience.reschedule(asyncio.get_running_loop().time() + HALF_CLOSED_SECONDS)

@@ -11,8 +11,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cloche.channel.base import ByteStream
+from cloche.channel.carrying import carry_both_ways
 from cloche.channel.unix import UnixStream
-from cloche.model.errors import LimitHitError, NotFoundError
+from cloche.model.errors import ClocheError, LimitHitError, NotFoundError
 
 if TYPE_CHECKING:
     from cloche.service.core import Core
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 #: the door parks at most 256 of them and uses as many as a sandbox has connections
 MAX_STREAMS = 2048
 OPEN_SECONDS = 15.0
-PIECE_BYTES = 256 << 10
 #: so little may wait in the pair itself: it is the guest that has to wait
 BUFFER_BYTES = 256 << 10
 
@@ -76,20 +76,10 @@ class DoorStreams:
 
 async def join(one: ByteStream, other: ByteStream) -> None:
     """Carry bytes both ways until both have finished, or one breaks; then both are closed."""
-    ways = [asyncio.ensure_future(_carry(one, other)), asyncio.ensure_future(_carry(other, one))]
     try:
-        # a way that breaks leaves nobody to carry for; one that ends lets the other go on
-        await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
+        with contextlib.suppress(OSError, ClocheError):
+            await carry_both_ways(one, other)
     finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
         for stream in (one, other):
             with contextlib.suppress(Exception):
                 await stream.close()
-
-
-async def _carry(source: ByteStream, sink: ByteStream) -> None:
-    while data := await source.read(PIECE_BYTES):
-        await sink.write(data)
-    await sink.write_eof()

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from cloche.api import tunnel
+from cloche.channel import carrying
 from cloche.channel.unix import UnixStream
 from cloche.model.errors import NotFoundError
 from tests.unit.api.harness import serve
@@ -150,7 +150,7 @@ async def test_a_server_that_vanishes_ends_the_clients_connection(tmp_path):
 
 
 async def test_a_half_closed_connection_on_which_nothing_moves_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(tunnel, "HALF_CLOSED_SECONDS", 0.05)
+    monkeypatch.setattr(carrying, "HALF_CLOSED_SECONDS", 0.05)
     async with dialling(tmp_path) as (reader, writer, inside, _):
         await switched(reader)
         end = await inside.ends.get()
