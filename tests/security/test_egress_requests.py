@@ -45,12 +45,18 @@ def guest() -> Iterator[StandInGuest]:
         yield guest
 
 
-@pytest.fixture
-def door() -> Iterator[DoorProcess]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[DoorProcess]:
     with dns_server() as dns, door_process(resolver=dns.address) as door:
         for name in ("up.test", EVIL):
             dns.add(name, "127.0.0.1")
         yield door
+
+
+@pytest.fixture
+def door(started: DoorProcess) -> Iterator[DoorProcess]:
+    yield started
+    started.detach_all()
 
 
 def rule(site: Upstream, **more: object) -> EgressRule:
