@@ -4,11 +4,12 @@ Each is read many times; one that took a second would run into the suite's own l
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import pytest
 
-from cloche.egress import names, paths
+from cloche.egress import dnswire, names, paths
 from cloche.egress.framing import BadMessageError
 from cloche.egress.head_parsing import parse_request, parse_response
 from cloche.egress.heads import RequestHead
@@ -66,3 +67,14 @@ def test_first_bytes(data: bytes) -> None:
 @pytest.mark.parametrize(("read", "text"), TEXTS, ids=range(len(TEXTS)))
 def test_names_and_paths(read: Callable[[str], object], text: str) -> None:
     tried(read, text)
+
+
+def test_a_dns_answer_of_thousands_of_names_that_point_at_a_long_one() -> None:
+    question = dnswire.ask("a.test", "A", 7)[12:24]
+    record = struct.pack(">HHIH", 1, 1, 60, 4) + b"\1\2\3\4"
+    long_name = b"\1a" * 120 + b"\0"
+    count = (dnswire.MAX_MESSAGE_BYTES - 24 - len(long_name) - len(record)) // (2 + len(record))
+    head = struct.pack(">HHHHHH", 7, 0x8180, 1, 1 + count, 0, 0) + question
+    answer = head + long_name + record + (b"\xc0\x18" + record) * count
+    tried(dnswire.addresses, answer, "a.test", "A", 7)
+    tried(dnswire.parse_query, head[:2] + b"\1\0\xff\xff" + head[6:] + question * 300)
