@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from cloche.cli import cells, render
@@ -109,7 +110,17 @@ def _moved(line: AuditLine) -> bool:
 
 def _rule(rule: EgressRule) -> str:
     said = rule_word(rule)
+    said = _in_full(said) if said.startswith("{") else said
     return clean(f"{said}  # {rule.note}" if rule.note else said)
+
+
+def _in_full(rule: str) -> str:
+    """A rule for which there is no short word: "allow: hosts a.example; methods GET, HEAD"."""
+    fields: dict[str, object] = json.loads(rule)
+    action = fields.pop("action", "allow")
+    parts = (f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+             for name, value in fields.items())  # fmt: skip
+    return f"{action}: {'; '.join(parts)}"
 
 
 def secret(found: Secret) -> str:

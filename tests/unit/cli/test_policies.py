@@ -78,6 +78,9 @@ def test_a_state_for_people() -> None:
     for part in ("pypi,!a.example,ask", "2. !a.example  # \\x1b", "is asked about", "TOKEN@api.example.com; no value",
                  "2K out", "3 refused", "HTTP_PROXY"):  # fmt: skip
         assert part in text
+    long = RuleInfo(action="ask", hosts=["a.example"], methods=["GET", "HEAD"], note="ours")
+    full = "\n".join(policyview.state(EgressInfo(policy=PolicyInfo(rules=[long]), door="open"), "work"))
+    assert "1. ask: hosts a.example; methods GET, HEAD  # ours" in full
     closed = "\n".join(policyview.state(EgressInfo(policy=None, door="closed"), "work"))
     assert "none" in closed and "nothing leaves" in closed and "traffic" not in closed
     shut = EgressInfo(policy=None, door="closed", secrets=[SecretInfo(name="TOKEN", hosts=["api.example.com"])])
