@@ -85,9 +85,9 @@ def _of_guest(attempts: Iterable[Tried]) -> Iterator[Tried]:
 
 
 def _inner_addresses(lines: Iterable[AuditLine]) -> dict[str, str]:
-    """By name, of those that were refused for their address: it has to be allowed with the name."""
-    refused = (line for line in lines if line.verdict == "denied" and line.address)
-    return {line.host: line.address for line in refused if ranges.forbidden(line.address) is not None}
+    """By name, of those whose address is forbidden unless it is allowed with the name."""
+    known = (line for line in lines if line.address)
+    return {line.host: line.address for line in known if ranges.forbidden(line.address) is not None}
 
 
 def _host(text: str) -> str | None:

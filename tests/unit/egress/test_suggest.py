@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,8 +33,9 @@ def test_hosts_and_ports():
     ]
 
 
-def test_a_name_that_was_refused_for_its_address_is_named_with_it():
-    tried = [line("a.example", 443, "tls", verdict="denied", address="10.0.0.1"),
+@pytest.mark.parametrize("verdict", ["denied", "allowed"])
+def test_a_name_of_this_network_is_named_with_its_address(verdict):
+    tried = [line("a.example", 443, "tls", verdict=verdict, address="10.0.0.1"),
              line("b.example", 443, "tls", verdict="denied", address="169.254.169.254")]  # fmt: skip
     assert words(*tried) == ["a.example@10.0.0.1"]
 
