@@ -13,7 +13,11 @@ from cloche.egress import dnswire, names, paths
 from cloche.egress.framing import BadMessageError
 from cloche.egress.head_parsing import parse_request, parse_response
 from cloche.egress.heads import RequestHead
+from cloche.egress.hooks import Site
+from cloche.egress.messages import GivenSecret
+from cloche.egress.secrets import SiteSecrets, new_placeholder
 from cloche.egress.sniff import first_bytes
+from cloche.model.egress import Secret
 
 TIMES = 60
 N = 60_000
@@ -30,6 +34,7 @@ LINES = {
     "target": b"GET /" + b"%41" * (N // 3) + b" HTTP/1.1\r\nHost: a" + END,
     "authority": b"GET http://" + b"a." * (N // 2) + b"/ HTTP/1.1\r\nHost: a" + END,
     "expectation": START + b"Expect: 100-continue" + BLANK * N + b"x" + END,
+    "headers": START + b"a:%25\r\n" * (N // 7) + b"\r\n",
     "upgrade": START + b"Connection: upgrade\r\nUpgrade: " + b"a, " * (N // 3) + b"a" + END,
 }
 FIRST = [b"X" + BLANK * N, b"X" * N + BLANK * N, b"X" + b" H" * N, b"X /" + b" HTTP/1." * N, b"\r\n" * N, b"GE" * N]
@@ -78,3 +83,14 @@ def test_a_dns_answer_of_thousands_of_names_that_point_at_a_long_one() -> None:
     answer = head + long_name + record + (b"\xc0\x18" + record) * count
     tried(dnswire.addresses, answer, "a.test", "A", 7)
     tried(dnswire.parse_query, head[:2] + b"\1\0\xff\xff" + head[6:] + question * 300)
+
+
+@pytest.mark.parametrize("headers", [b"a:%25\r\n" * 255, b"a: " + b"%252525" * 8000 + b"\r\n"], ids=["many", "one"])
+def test_headers_that_are_looked_through_for_many_secrets(headers: bytes) -> None:
+    hosts = ["a.test"]
+    given = [
+        GivenSecret(secret=Secret(name=f"N{number}", hosts=hosts), value="v" * 40, placeholder=new_placeholder())
+        for number in range(64)
+    ]
+    secrets = SiteSecrets(Site("a.test", 443, "https"), given, given)
+    tried(secrets.into_head, parse_request(START + headers + b"\r\n"))

@@ -18,6 +18,8 @@ from cloche.egress.framing import BadMessageError, Framing
 from cloche.egress.heads import Form, Headers, RequestHead, ResponseHead, connection_tokens, values_of
 
 MAX_HEAD_BYTES = 64 << 10
+#: each is held against every secret
+MAX_HEADERS = 256
 
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
 _LINES = re.compile(rb"[\x20-\x7e\x80-\xff]+\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
@@ -115,6 +117,8 @@ def _response_framing(request: RequestHead, status: int, headers: Headers, frami
 
 
 def _check_lines(head: bytes) -> None:
+    if head.count(b"\n") > MAX_HEADERS + 2:
+        raise BadMessageError(f"more than {MAX_HEADERS} headers", 431)
     if not _LINES.fullmatch(head):
         raise BadMessageError("a head with folded lines, control characters, bare CR or LF, or names that are none")
 
