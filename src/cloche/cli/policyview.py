@@ -36,7 +36,11 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
 def _use(kept: Secret, info: EgressInfo) -> str:
     if kept.name in info.missing_secrets:
         return "no value here, give it again: cloche policy secret"
-    return "its hosts are allowed, port 443" if info.policy is not None else "not used while the sandbox is closed"
+    return (
+        "its hosts are allowed, port 443, unless a rule denies it"
+        if info.policy is not None
+        else "not used while the sandbox is closed"
+    )
 
 
 def _policy(policy: EgressPolicy) -> Iterator[str]:
