@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from cloche.cli import yaml_files
 from cloche.model.egress import EgressPolicy
 from cloche.model.egress_checks import check_policy
 from cloche.model.egress_words import parse_policy, parse_rule
-from cloche.model.errors import InvalidError, NotFoundError
+from cloche.model.errors import InvalidError
 
 MAX_BYTES = 1 << 20
 _EXAMPLE = "rules are words, or such as {hosts: [api.example.com], methods: [GET]}"
@@ -26,7 +27,7 @@ def read(text: str) -> str | EgressPolicy:
 def of_file(path: str) -> str | EgressPolicy:
     """A policy in YAML or JSON: words, a list of words, or the fields of an EgressPolicy, whose rules may be words
     too. Raises InvalidError naming the field, NotFoundError."""
-    value = _parsed(path)
+    value = yaml_files.read(path, "policy file", max_bytes=MAX_BYTES, field="net")
     try:
         return of_value(value)
     except InvalidError as error:
@@ -61,18 +62,3 @@ def _rule(rule: Any, at: int) -> Any:
         return msgspec.to_builtins(parse_rule(rule))
     except InvalidError as error:
         raise InvalidError(f"rules[{at}]: {error.message}", field=f"egress.rules[{at}]") from error
-
-
-def _parsed(path: str) -> Any:
-    import yaml
-
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InvalidError(f"policy file {path} is larger than {MAX_BYTES} bytes", field="net")
-        return yaml.safe_load(content)
-    except OSError as error:
-        raise NotFoundError(f"cannot read policy file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidError(f"policy file {path} is no YAML: {' '.join(str(error).split())}", field="net") from error

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from cloche.cli import yaml_files
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.egress_checks import check_policy
-from cloche.model.errors import InvalidError, NotFoundError
+from cloche.model.errors import InvalidError
 
 #: a session travels in the body of a request, which may be twice as large
 MAX_BYTES = 4 << 20
@@ -28,19 +29,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(path: str) -> Session:
     """Read a session file. Raises NotFoundError, InvalidError naming the key."""
-    import yaml
-
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        # a file that is cut off may well be valid, and mean something else
-        if len(content) > MAX_BYTES:
-            raise InvalidError(f"session file {path} is larger than {MAX_BYTES} bytes", field="file")
-        parsed = yaml.safe_load(content)
-    except OSError as error:
-        raise NotFoundError(f"cannot read session file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidError(f"session file {path} is no YAML: {' '.join(str(error).split())}") from error
+    parsed = yaml_files.read(path, "session file", max_bytes=MAX_BYTES, field="file")
     try:
         return parse(parsed if parsed is not None else {})
     except InvalidError as error:
