@@ -12,7 +12,7 @@ from cloche.egress.attempt import Attempt, Decided, Need, Undecided
 from cloche.egress.hostindex import HostIndex, kind_of
 from cloche.egress.presets import Preset, load
 from cloche.egress.rules import ReadyRule, numbered_words, ready
-from cloche.model.egress import WEB_PORTS, Decision, EgressPolicy, EgressRule, Secret
+from cloche.model.egress import WEB_PORTS, EgressPolicy, EgressRule, Secret
 from cloche.model.errors import InvalidError
 
 __all__ = ["Attempt", "Compiled", "Decided", "Need", "Undecided", "compile_policy", "remedy_words"]
@@ -81,12 +81,6 @@ class Compiled:
             if rule.action != "allow" and rule.is_unconditional:
                 return False
         return self._default.action == "allow" and kind == "public"
-
-    def address_refusal(self, decision: Decision, address: str) -> str | None:
-        """Why an address of a name that was allowed by `decision` is not dialled; None when it may be."""
-        opened = decision.opened if isinstance(decision, Decided) else ()
-        reason = ranges.forbidden(address, self._own)
-        return None if reason is None or ranges.is_opened(address, opened) else reason
 
     def _add(self, rule: ReadyRule, hosts: Sequence[str]) -> None:
         """Raises ValueError for a host that is none."""

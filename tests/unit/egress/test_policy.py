@@ -184,11 +184,11 @@ def test_a_name_that_turns_out_to_be_this_network_is_refused_unless_its_rule_ope
 
 def test_the_addresses_of_a_decision_are_judged_one_by_one():
     policy = compiled("db.example.com:5432@10.0.0.0/8", own={"203.0.113.9"})
-    decision = policy.decide(attempt("db.example.com:5432"))
-    assert policy.address_refusal(decision, "10.0.0.1") is None
-    assert policy.address_refusal(decision, "203.0.113.1") is None
-    assert policy.address_refusal(decision, "192.168.0.1") == "private address"
-    assert policy.address_refusal(decision, "203.0.113.9") == "address of this machine"
+    for address in ("10.0.0.1", "203.0.113.1"):
+        assert policy.decide(attempt("db.example.com:5432", address=address)).action == "allow"
+    for address, rule in (("192.168.0.1", "private address"), ("203.0.113.9", "address of this machine")):
+        decision = policy.decide(attempt("db.example.com:5432", address=address))
+        assert (decision.action, decision.rule) == ("deny", rule)
 
 
 def test_an_address_of_this_machine_is_reached_only_when_it_is_named():
