@@ -218,7 +218,7 @@ def test_a_published_port(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("argv", "said"), [
-    (("run", "--net", "pypj", "--", "true"), "cloche policy presets"),
+    (("run", "--net", "pypj", "--", "true"), "pypi"),
     (("run", "--net", "a b", "--", "true"), "inspect"),
     (("run", "--net", "@/nowhere", "--", "true"), "/nowhere"),
     (("run", "--secret", "ABSENT_HERE@a.example", "--", "true"), "export ABSENT_HERE"),
