@@ -138,11 +138,14 @@ class Compiled:
             is_of_request=rule.is_of_requests,
         )
 
-    def _add_secret(self, secret: Secret, index: int) -> None:
-        """Behind the rules, so that one that denies wins."""
-        implied = EgressRule(hosts=secret.hosts, ports=["443"], protocols=["tls"], tls="inspect")
+    def _add_secret(self, secret: Secret, index: int, narrowed: frozenset[str]) -> None:
+        """Behind the rules, so that one that denies wins. Hosts of which a rule allows some requests only are not
+        opened to the others by it."""
+        opened = [host for host in secret.hosts if host.lower() not in narrowed]
+        implied = EgressRule(hosts=opened, ports=["443"], protocols=["tls"], tls="inspect")
         try:
-            self._add(ready(implied, f"secret {secret.name}"), secret.hosts)
+            if opened:
+                self._add(ready(implied, f"secret {secret.name}"), opened)
             for host in secret.hosts:
                 self._secret_hosts.add(host, index)
         except ValueError as error:
@@ -165,8 +168,14 @@ def compile_policy(
             except ValueError as error:
                 raise _wrong(f"egress.rules[{index}].hosts", error) from error
     for index, secret in enumerate(secrets):
-        compiled._add_secret(secret, index)
+        compiled._add_secret(secret, index, _narrowed(policy))
     return compiled
+
+
+def _narrowed(policy: EgressPolicy) -> frozenset[str]:
+    """Hosts that rules name together with methods or paths."""
+    about_requests = (rule for rule in policy.rules if rule.action == "allow" and (rule.methods or rule.paths))
+    return frozenset(host.lower() for rule in about_requests for host in rule.hosts)
 
 
 def remedy_words(attempt: Attempt, own: Container[str] = ()) -> str | None:

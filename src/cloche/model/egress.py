@@ -99,7 +99,8 @@ class SecretSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that the code uses and never has. The variable `name` holds a placeholder inside; on the way to `hosts`
     (patterns as in rules), over TLS that the door ends, it is replaced in `places`: "header" (the headers named, none
-    named: any), "basic" (inside HTTP basic authentication), "query", "body". Its hosts are allowed (ports 443)."""
+    named: any), "basic" (inside HTTP basic authentication), "query", "body". Its hosts are allowed (port
+    443), but for those that a rule names with methods or paths: there only these requests are."""
 
     name: str
     hosts: list[str]

@@ -235,6 +235,15 @@ def test_hosts_of_secrets_are_allowed_and_looked_into():
     assert policy.decide(attempt("api.example.com")) == Undecided(needs=frozenset({"protocol"}), tls="inspect")
 
 
+def test_a_secret_does_not_open_the_requests_that_a_rule_leaves_out():
+    policy = compiled("GET https://API.example.com/v1/**", TOKEN)
+    assert verdict(policy, "GET https://api.example.com/v1/me") == "allow"
+    assert verdict(policy, "GET https://api.example.com/v2") == "deny"
+    assert verdict(policy, "DELETE https://api.example.com/v1/me") == "deny"
+    assert policy.decide(attempt("GET https://api.example.com/v1/me")).secret_host
+    assert verdict(compiled("!GET https://api.example.com/v1/**", TOKEN), "GET https://api.example.com/v2") == "allow"
+
+
 def test_a_rule_that_denies_wins_over_a_secret():
     assert verdict(compiled("!api.example.com", TOKEN), "tls://api.example.com") == "deny"
 
