@@ -59,7 +59,8 @@ class Tools:
 @contextlib.asynccontextmanager
 async def connected(home: Path, work: Path, *arguments: str, **more: str) -> AsyncIterator[Tools]:
     """`arguments`: of `cloche mcp`; `more`: of its environment."""
-    server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], *arguments], env=variables(home, **more), cwd=work)
+    command = [*COMMAND, *arguments]
+    server = StdioServerParameters(command=command[0], args=command[1:], env=variables(home, **more), cwd=work)
     with open(work / "stderr", "w") as errors, anyio.fail_after(DEADLINE_SECONDS):
         async with stdio_client(server, errors) as streams:
             async with ClientSession(*streams) as session:
