@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from cloche.channel.unix import UnixStream
-from cloche.egress.authority import Authority
 from cloche.egress.hooks import DialError, Exchange, LimitHit
 from cloche.egress.messages import GivenSecret
-from cloche.egress.secrets import new_placeholder
+from cloche.egress.secrecy.secrets import new_placeholder
+from cloche.egress.tls.authority import Authority
 from cloche.model.egress import Decision, Secret
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -21,8 +21,8 @@ import uvloop
 
 from cloche.api.app import create_app
 from cloche.api.server import Listener
-from cloche.egress.door_client import DoorClient
-from cloche.egress.door_process import DoorSettings
+from cloche.egress.node_side.door_client import DoorClient
+from cloche.egress.node_side.door_process import DoorSettings
 from cloche.model.errors import AlreadyExistsError, ClocheError
 from cloche.model.place import SOCKET_NAME
 from cloche.noderun.control import Control

@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from cloche.egress import door_process
-from cloche.egress.door_client import DoorClient
-from cloche.egress.door_process import DoorSettings
+from cloche.egress.node_side import door_process
+from cloche.egress.node_side.door_client import DoorClient
+from cloche.egress.node_side.door_process import DoorSettings
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
 from cloche.model.sandbox import SandboxSpec
 from cloche.service.services import Services

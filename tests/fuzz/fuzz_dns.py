@@ -6,8 +6,8 @@ import sys
 
 import dns.message
 
-from cloche.egress import dnswire
-from cloche.egress.dnswire import BadMessageError, Query
+from cloche.egress.outward import dnswire
+from cloche.egress.outward.dnswire import BadMessageError, Query
 
 _QUERY = Query(7, "a.example", "TXT")
 SEEDS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cloche.egress import names, ranges
+from cloche.egress.deciding import names, ranges
 
 SEEDS = [
     b"example.com",

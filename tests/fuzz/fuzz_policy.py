@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from cloche.egress.names import read_host
-from cloche.egress.policy import Attempt, Undecided, compile_policy
+from cloche.egress.deciding.names import read_host
+from cloche.egress.deciding.policy import Attempt, Undecided, compile_policy
 from cloche.model.egress_words import parse_policy, policy_words
 from cloche.model.errors import InvalidError
 

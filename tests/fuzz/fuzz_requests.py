@@ -7,7 +7,7 @@ import sys
 
 import h11
 
-from cloche.egress.requests import BadMessageError, BodyWriter, End, RequestHead, RequestReader, ResponseReader
+from cloche.egress.http.requests import BadMessageError, BodyWriter, End, RequestHead, RequestReader, ResponseReader
 
 _HEAD = b"POST /p HTTP/1.1\r\nHost: a.example\r\n"
 SEEDS = [

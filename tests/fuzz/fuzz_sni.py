@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cloche.egress.sni import BadHelloError, ClientHello, NeedMore
+from cloche.egress.tls.sni import BadHelloError, ClientHello, NeedMore
 
 SEEDS = [path.read_bytes() for path in sorted((Path(__file__).parents[1] / "unit/egress/hellos").glob("*.bin"))]
 

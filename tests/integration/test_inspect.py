@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
-from cloche.egress import authority as authority_module
-from cloche.egress.authority import Authority
 from cloche.egress.hooks import Site
-from cloche.egress.inspect import Inspector
+from cloche.egress.tls import authority as authority_module
+from cloche.egress.tls.authority import Authority
+from cloche.egress.tls.inspect import Inspector
 from tests.egress_peers import (
     VALUE,
     PeerHooks,

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from cloche.egress import dnswire, names, paths
-from cloche.egress.framing import BadMessageError
-from cloche.egress.head_parsing import parse_request, parse_response
-from cloche.egress.heads import RequestHead
+from cloche.egress.deciding import names, paths
 from cloche.egress.hooks import Site
+from cloche.egress.http.framing import BadMessageError
+from cloche.egress.http.head_parsing import parse_request, parse_response
+from cloche.egress.http.heads import RequestHead
 from cloche.egress.messages import GivenSecret
-from cloche.egress.secrets import SiteSecrets, new_placeholder
+from cloche.egress.outward import dnswire
+from cloche.egress.secrecy.secrets import SiteSecrets, new_placeholder
 from cloche.egress.sniff import first_bytes
 from cloche.model.egress import Secret
 

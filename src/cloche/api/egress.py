@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from cloche.api.endpoint import Call, Endpoint, Nothing
 from cloche.api.replies import Empty, Json, Reply
-from cloche.egress.presets import Preset
-from cloche.egress.suggest import Suggestion
+from cloche.egress.deciding.presets import Preset
+from cloche.egress.deciding.suggest import Suggestion
 from cloche.model.egress import (
     AskList,
     AuditPage,

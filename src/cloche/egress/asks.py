@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cloche.egress.attempt import Attempt
+from cloche.egress.deciding.attempt import Attempt
 from cloche.model.egress import Ask
 
 TIMEOUT_SECONDS = 30.0

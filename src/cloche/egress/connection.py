@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from cloche.egress.attached import Attached
-from cloche.egress.attempt import Attempt, Decided
+from cloche.egress.deciding.attempt import Attempt, Decided
+from cloche.egress.deciding.policy import remedy_words
 from cloche.egress.hooks import Exchange, LimitHit
-from cloche.egress.policy import remedy_words
+from cloche.egress.inner.attached import Attached
 from cloche.model.egress import AuditLine, Decision
 
 

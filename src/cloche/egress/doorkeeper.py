@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cloche.egress.audit import AuditWriter
+from cloche.egress.auditing.audit import AuditWriter
+from cloche.egress.auditing.news import EVENTS_OF_ALL_PER_SECOND, EventPace
 from cloche.egress.control import Control, leave
-from cloche.egress.guest_streams import Connect, at_socket
-from cloche.egress.guests import Guest, Guests
-from cloche.egress.ingress import Ingress
+from cloche.egress.inner.guest_streams import Connect, at_socket
+from cloche.egress.inner.guests import Guest, Guests
+from cloche.egress.inner.node_streams import NodeStreams
+from cloche.egress.inward.ingress import Ingress
+from cloche.egress.inward.published import Visit
 from cloche.egress.messages import (
     Answer,
     Attach,
@@ -31,18 +34,15 @@ from cloche.egress.messages import (
     StreamReply,
     Unpublish,
 )
-from cloche.egress.news import EVENTS_OF_ALL_PER_SECOND, EventPace
-from cloche.egress.node_streams import NodeStreams
-from cloche.egress.own_addresses import OwnAddresses
-from cloche.egress.published import Visit
-from cloche.egress.resolve import Resolver
-from cloche.egress.trusted import certificate_pem
-from cloche.egress.upstream_proxy import UpstreamProxies
+from cloche.egress.outward.own_addresses import OwnAddresses
+from cloche.egress.outward.resolve import Resolver
+from cloche.egress.outward.upstream_proxy import UpstreamProxies
+from cloche.egress.tls.trusted import certificate_pem
 from cloche.egress.world import Inspects, World
 from cloche.model.errors import ClocheError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
-    from cloche.egress.authority import Authority
+    from cloche.egress.tls.authority import Authority
 
 LAST_WORDS_SECONDS = 0.5
 
@@ -193,7 +193,7 @@ class Doorkeeper:
 
 
 def _authority(home: Path) -> Authority:
-    from cloche.egress.authority import Authority
+    from cloche.egress.tls.authority import Authority
 
     return Authority.open(home)
 
@@ -203,7 +203,7 @@ def _inspector(home: Path, upstream_authorities: str | None) -> Callable[[], Ins
 
     @functools.cache
     def inspector() -> Inspects:
-        from cloche.egress.inspect import Inspector
+        from cloche.egress.tls.inspect import Inspector
 
         return Inspector(_authority(home), upstream_authorities)
 

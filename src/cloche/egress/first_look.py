@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from cloche.egress.attempt import Attempt, Decided, Undecided
 from cloche.egress.connection import Connection, Refused
-from cloche.egress.names import read_host
+from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
+from cloche.egress.deciding.names import read_host
+from cloche.egress.outward.sockets import SocketStream
 from cloche.egress.sniff import BadHelloError, Seen, first_bytes, hello_refusal
-from cloche.egress.sockets import SocketStream
 
 #: for the first bytes, and for a whole hello
 FIRST_BYTES_SECONDS = 10.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cloche.egress.asks import Question
-from cloche.egress.attempt import Attempt, Decided, Undecided
 from cloche.egress.connection import Connection, Grant, Refused
-from cloche.egress.way_out import WayOut, at
+from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
+from cloche.egress.outward.way_out import WayOut, at
 
 _NO = {
     "deny": "somebody was asked and said no",

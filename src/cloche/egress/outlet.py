@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from cloche.egress import flow
-from cloche.egress.attempt import Decided, Undecided
 from cloche.egress.connection import Connection, Refused, refused_by_limit
-from cloche.egress.dial import reason
-from cloche.egress.entrance import Entrance
+from cloche.egress.deciding.attempt import Decided, Undecided
 from cloche.egress.first_look import check, first_look
 from cloche.egress.hooks import LimitHit, Site
+from cloche.egress.http import flow
+from cloche.egress.inner.entrance import Entrance
 from cloche.egress.judgement import Judgement
+from cloche.egress.outward.dial import reason
+from cloche.egress.outward.relay import Relay
+from cloche.egress.outward.sockets import SocketStream
+from cloche.egress.outward.way_out import WayOut
 from cloche.egress.passage import Passage
-from cloche.egress.relay import Relay
 from cloche.egress.sniff import Seen
-from cloche.egress.sockets import SocketStream
-from cloche.egress.way_out import WayOut
 from cloche.model.egress import AuditLine
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from cloche.channel.base import ByteStream
-from cloche.egress import names
-from cloche.egress.attempt import Attempt, Decided, Undecided
 from cloche.egress.connection import Connection, Refused
+from cloche.egress.deciding import names
+from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.hooks import DialError, Exchange
 from cloche.egress.judgement import Judgement
 from cloche.egress.messages import GivenSecret
-from cloche.egress.sockets import SocketStream
-from cloche.egress.way_out import WayOut, at
+from cloche.egress.outward.sockets import SocketStream
+from cloche.egress.outward.way_out import WayOut, at
 from cloche.model.egress import Decision, Protocol
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cloche.egress import names
-from cloche.egress.sni import BadHelloError, ClientHello, NeedMore, NotTls
+from cloche.egress.deciding import names
+from cloche.egress.tls.sni import BadHelloError, ClientHello, NeedMore, NotTls
 from cloche.model.egress import Protocol
 
 _WORDS = (

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cloche.channel.base import ByteStream
+from cloche.egress.auditing.news import AuditSink, EventPace
 from cloche.egress.hooks import Hooks, Site
 from cloche.egress.messages import FromDoor
-from cloche.egress.news import AuditSink, EventPace
-from cloche.egress.own_addresses import OwnAddresses
-from cloche.egress.resolve import Resolver
-from cloche.egress.sockets import SocketStream
-from cloche.egress.upstream_proxy import UpstreamProxies
+from cloche.egress.outward.own_addresses import OwnAddresses
+from cloche.egress.outward.resolve import Resolver
+from cloche.egress.outward.sockets import SocketStream
+from cloche.egress.outward.upstream_proxy import UpstreamProxies
 
 
 class Inspects(Protocol):

@@ -1,6 +1,6 @@
 """What code in a sandbox may reach (EgressPolicy), what became of an attempt (Decision), and what is written of it.
 
-Pure values. `egress/policy.py` decides by them, `egress/door.py` carries it out."""
+Pure values. `egress/deciding/policy.py` decides by them, `egress/door.py` carries it out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Says which field of a policy or of a secret is wrong, before anything is made of it. Syntax only: whether a preset
-exists, and what IDNA makes of a name, the node knows (`egress/policy.py`)."""
+exists, and what IDNA makes of a name, the node knows (`egress/deciding/policy.py`)."""
 
 from __future__ import annotations
 

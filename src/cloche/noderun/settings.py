@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`idle_seconds` 0: never leave. `slow_callback_seconds` None: the event loop is not watched.
     `engine` is what "auto" means, or "auto" for the strongest that works here. `foreground`: somebody watches, so the
     log goes to stderr too. `also_listen`: a second socket. `stop_sandboxes`: what runs is stopped when it leaves.
-    `resolver`, `upstream_ca`, `ingress_port`: of the door (egress/door_process.py).
+    `resolver`, `upstream_ca`, `ingress_port`: of the door (egress/node_side/door_process.py).
     `pool_size`: how many plain sandboxes wait ready; `pool_memory_mib`: what all that wait may use together."""
 
     home: str

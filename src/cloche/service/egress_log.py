@@ -6,10 +6,10 @@ import asyncio
 
 import msgspec
 
-from cloche.egress import presets, suggest
-from cloche.egress.audit import read_audit
-from cloche.egress.presets import Preset
-from cloche.egress.suggest import Suggestion, Tried
+from cloche.egress.auditing.audit import read_audit
+from cloche.egress.deciding import presets, suggest
+from cloche.egress.deciding.presets import Preset
+from cloche.egress.deciding.suggest import Suggestion, Tried
 from cloche.model.egress import AuditPage, AuditQuery
 from cloche.model.errors import ClocheError, InvalidError, NotFoundError
 from cloche.model.events import DEFAULT_PROJECT

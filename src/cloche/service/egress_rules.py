@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from cloche.egress.names import is_address
-from cloche.egress.policy import Attempt, Decided, compile_policy
+from cloche.egress.deciding.names import is_address
+from cloche.egress.deciding.policy import Attempt, Decided, compile_policy
 from cloche.model.egress import MAX_RULES, Ask, EgressPolicy, EgressRule, Protocol
 from cloche.model.errors import LimitHitError, NotFoundError
 from cloche.model.sandbox import SandboxSpec

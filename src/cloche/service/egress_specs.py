@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from cloche.egress import messages, presets
+from cloche.egress import messages
+from cloche.egress.deciding import presets
+from cloche.egress.deciding.policy import compile_policy
 from cloche.egress.messages import GivenSecret, SetPolicy
-from cloche.egress.policy import compile_policy
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.errors import InvalidError
 from cloche.model.sandbox import SandboxSpec

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
-from cloche.egress.ingress_port import Reachable
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
+from cloche.egress.node_side.ingress_port import Reachable
 from cloche.engines.base import Engine
 from cloche.model.egress import EgressCounters, EgressPolicy
 from cloche.model.errors import UnavailableError

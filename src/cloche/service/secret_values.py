@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from cloche.egress.messages import GivenSecret
-from cloche.egress.secret_sources import checked_value, read_secret
-from cloche.egress.secrets import new_placeholder
+from cloche.egress.secrecy.secret_sources import checked_value, read_secret
+from cloche.egress.secrecy.secrets import new_placeholder
 from cloche.model.egress import Secret
 from cloche.model.errors import ClocheError, InvalidError
 from cloche.model.sandbox import SandboxRecord

@@ -7,10 +7,10 @@ import contextlib
 import socket
 from pathlib import Path
 
-from cloche.egress import guest_streams
-from cloche.egress import published as dialling
-from cloche.egress.guest_streams import at_socket
-from cloche.egress.ingress import Ingress
+from cloche.egress.inner import guest_streams
+from cloche.egress.inner.guest_streams import at_socket
+from cloche.egress.inward import published as dialling
+from cloche.egress.inward.ingress import Ingress
 
 SANDBOX = "sb_01abc"
 SLUG = "8000-01abc"

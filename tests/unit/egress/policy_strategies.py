@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from cloche.egress.policy import Attempt
-from cloche.egress.presets import Preset
+from cloche.egress.deciding.policy import Attempt
+from cloche.egress.deciding.presets import Preset
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
 
 NAMES = ["a.example", "b.a.example", "c.b.a.example", "example", "db.sandbox", "x.local", "localhost", "api.test"]

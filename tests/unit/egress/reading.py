@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import httptools
 
-from cloche.egress.requests import End, RequestHead, RequestReader, ResponseHead, ResponseReader
+from cloche.egress.http.requests import End, RequestHead, RequestReader, ResponseHead, ResponseReader
 
 
 def pieces_of(data: bytes, size: int) -> list[bytes]:

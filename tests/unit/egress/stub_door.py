@@ -54,7 +54,7 @@ class Stub:
         """A real guest takes nothing but a certificate."""
         if not os.path.exists(f"{self._home}/cloche.db"):
             return "PEM"
-        from cloche.egress.authority import Authority
+        from cloche.egress.tls.authority import Authority
 
         return Authority.open(Path(self._home)).pem
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cloche.egress.asks import MAX_OPEN, Asks, Outcome, Question
-from cloche.egress.attempt import Attempt
+from cloche.egress.deciding.attempt import Attempt
 from cloche.model.egress import Ask
 
 HERE = Question(host="a.test", port=443, process="curl", attempt=Attempt(host="a.test", is_address=False, port=443))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress import audit, audit_reader
-from cloche.egress.audit import AuditWriter, encode_line, read_audit
+from cloche.egress.auditing import audit, audit_reader
+from cloche.egress.auditing.audit import AuditWriter, encode_line, read_audit
 from cloche.model.egress import AuditLine, AuditQuery
 
 

@@ -13,8 +13,8 @@ import sys
 import pytest
 from cryptography import x509
 
-from cloche.egress import authority
-from cloche.egress.authority import Authority, AuthorityError
+from cloche.egress.tls import authority
+from cloche.egress.tls.authority import Authority, AuthorityError
 
 
 def the_file(home):
@@ -30,7 +30,7 @@ def test_it_is_made_once_and_found_again(tmp_path):
 
 
 def test_processes_that_start_at_once_make_one(tmp_path):
-    code = "import sys, pathlib; from cloche.egress.authority import Authority; sys.stdin.read(); "
+    code = "import sys, pathlib; from cloche.egress.tls.authority import Authority; sys.stdin.read(); "
     code += "print(Authority.open(pathlib.Path(sys.argv[1])).pem)"
     argv = [sys.executable, "-c", code, str(tmp_path)]
     running = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
@@ -152,7 +152,7 @@ def test_a_name_that_no_certificate_carries():
 def test_a_process_that_nobody_may_look_into_makes_contexts_too():
     """As in the door: its own /proc/self belongs to root then."""
     code = """import ctypes, os, sys, encodings.idna
-from cloche.egress.authority import Authority
+from cloche.egress.tls.authority import Authority
 made = Authority.new()
 made.context("before.example")
 os.getuid() or os.setuid(65534)

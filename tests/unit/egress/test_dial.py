@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from cloche.egress.dial import MAX_ADDRESSES, dial, in_turn
 from cloche.egress.hooks import DialError
+from cloche.egress.outward.dial import MAX_ADDRESSES, dial, in_turn
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress import dnswire
-from cloche.egress.dnswire import BadMessageError, Query
+from cloche.egress.outward import dnswire
+from cloche.egress.outward.dnswire import BadMessageError, Query
 
 QUERY = Query(7, "a.example", "TXT")
 

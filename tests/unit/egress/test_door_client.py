@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cloche.egress import door_client, door_process
-from cloche.egress.door_client import DoorClient
-from cloche.egress.door_process import DoorSettings, environment
-from cloche.egress.ingress_port import keep_port, kept_port
 from cloche.egress.messages import Attach, GivenSecret
+from cloche.egress.node_side import door_client, door_process
+from cloche.egress.node_side.door_client import DoorClient
+from cloche.egress.node_side.door_process import DoorSettings, environment
+from cloche.egress.node_side.ingress_port import keep_port, kept_port
 from cloche.model.egress import EgressCounters, EgressPolicy, Secret
 from cloche.model.errors import InvalidError, UnavailableError
 from tests.unit.egress import stub_door

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cloche.egress.door_client import DoorClient
 from cloche.egress.messages import Attach, GivenSecret
+from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
 from tests.unit.egress.stub_door import told
 from tests.unit.egress.test_door_client import ID, SECRET, anyio_backend, attach, door, killed

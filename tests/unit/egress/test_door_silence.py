@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cloche.egress import door_line, door_process
-from cloche.egress.door_client import DoorClient
+from cloche.egress.node_side import door_line, door_process
+from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
 from cloche.model.errors import TimedOutError, UnavailableError
 from tests.unit.egress.stub_door import told

@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from cloche.egress import client_side, exchange
-from cloche.egress.flow import serve_requests
 from cloche.egress.hooks import Site, Tunnel
+from cloche.egress.http import client_side, exchange
+from cloche.egress.http.flow import serve_requests
 from tests.egress_peers import VALUE, PeerHooks, a_client, a_door, a_secret, a_site, answering, echo, ok, read_request
 
 pytestmark = pytest.mark.anyio

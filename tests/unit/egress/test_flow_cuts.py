@@ -8,8 +8,8 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress.flow import serve_requests
 from cloche.egress.hooks import Site
+from cloche.egress.http.flow import serve_requests
 from tests.egress_peers import VALUE, Memory, PeerHooks, a_secret, ok
 
 NAME = "api.example.com"

@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from cloche.egress import client_side, listener, published
+from cloche.egress.http import client_side
+from cloche.egress.inward import listener, published
 from tests.unit.egress.ingress_world import (
     SANDBOX,
     SLUG,

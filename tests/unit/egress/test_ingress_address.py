@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from cloche.egress import published
+from cloche.egress.inward import published
 from tests.unit.egress.ingress_world import SANDBOX, SLUG, echo, have_patience
 from tests.unit.egress.ingress_world import published as a_world
 

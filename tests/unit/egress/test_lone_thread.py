@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from cloche.egress import lone_thread
-from cloche.egress.lone_thread import alone
+from cloche.egress.secrecy import lone_thread
+from cloche.egress.secrecy.lone_thread import alone
 
 pytestmark = pytest.mark.anyio
 

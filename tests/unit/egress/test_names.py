@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cloche.egress import names
+from cloche.egress.deciding import names
 
 NAMES = [
     ("example.com", "example.com"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cloche.egress.news import EVENTS_PER_SECOND, LINES_AT_ONCE, MAX_KNOWN, EventPace, Lines, SameAgain
+from cloche.egress.auditing.news import EVENTS_PER_SECOND, LINES_AT_ONCE, MAX_KNOWN, EventPace, Lines, SameAgain
 from cloche.model.egress import AuditLine
 
 

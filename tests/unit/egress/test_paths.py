@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.paths import PathGlob, plain_path, without_query
+from cloche.egress.deciding.paths import PathGlob, plain_path, without_query
 
 GLOBS = [
     ("/v1/a", ["/v1/a"], ["/v1/a/", "/v1/b", "/v1", "/"]),

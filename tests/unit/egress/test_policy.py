@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cloche.egress.names import read_host
-from cloche.egress.policy import Attempt, Compiled, Undecided, compile_policy, remedy_words
-from cloche.egress.presets import Preset
+from cloche.egress.deciding.names import read_host
+from cloche.egress.deciding.policy import Attempt, Compiled, Undecided, compile_policy, remedy_words
+from cloche.egress.deciding.presets import Preset
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
 from cloche.model.egress_words import parse_policy, parse_rule
 from cloche.model.errors import InvalidError

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress import ranges
-from cloche.egress.policy import Attempt, Undecided, compile_policy, remedy_words
+from cloche.egress.deciding import ranges
+from cloche.egress.deciding.policy import Attempt, Undecided, compile_policy, remedy_words
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.egress_words import parse_rule
 from tests.unit.egress import policy_strategies as some

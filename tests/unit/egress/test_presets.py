@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloche.egress import presets
-from cloche.egress.policy import compile_policy
+from cloche.egress.deciding import presets
+from cloche.egress.deciding.policy import compile_policy
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.errors import InvalidError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress import ranges
+from cloche.egress.deciding import ranges
 
 FORBIDDEN = [
     ("0.0.0.0", "address of this machine"),

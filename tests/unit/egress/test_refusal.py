@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress import refusal
+from cloche.egress.http import refusal
 from tests.unit.egress.hello_making import from_ssl
 
 

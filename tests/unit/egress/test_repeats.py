@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress.repeats import MAX_OF_SANDBOX, WINDOW_SECONDS, Repeats
+from cloche.egress.auditing.repeats import MAX_OF_SANDBOX, WINDOW_SECONDS, Repeats
 from cloche.model.egress import AuditLine
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.requests import END, BadMessageError, BodyWriter, RequestHead, RequestReader, begins_request
+from cloche.egress.http.requests import END, BadMessageError, BodyWriter, RequestHead, RequestReader, begins_request
 from tests.unit.egress.reading import request, requests_in, seen_by_h11, seen_by_httptools
 
 POST = b"POST /p HTTP/1.1\r\nHost: a.example\r\n"

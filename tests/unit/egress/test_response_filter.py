@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 
-from cloche.egress.framing import BadMessageError, Framing
-from cloche.egress.heads import RequestHead, ResponseHead
-from cloche.egress.redaction import Redaction
-from cloche.egress.response_filter import ResponseFilter
+from cloche.egress.http.framing import BadMessageError, Framing
+from cloche.egress.http.heads import RequestHead, ResponseHead
+from cloche.egress.http.response_filter import ResponseFilter
+from cloche.egress.secrecy.redaction import Redaction
 from tests.egress_peers import VALUE, a_secret
 
 

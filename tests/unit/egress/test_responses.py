@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.requests import BadMessageError, BodyWriter, Framing, ResponseReader
+from cloche.egress.http.requests import BadMessageError, BodyWriter, Framing, ResponseReader
 from tests.unit.egress.reading import request, response_in
 
 GET, HEAD, OLD = request(), request("HEAD"), request(version=b"1.0")

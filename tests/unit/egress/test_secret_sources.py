@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from cloche.egress import secret_sources
-from cloche.egress.secret_sources import MAX_VALUE_BYTES, SecretUnreadableError, checked_value, read_secret
+from cloche.egress.secrecy import secret_sources
+from cloche.egress.secrecy.secret_sources import MAX_VALUE_BYTES, SecretUnreadableError, checked_value, read_secret
 from cloche.model.egress import SecretSource
 from cloche.model.errors import InvalidError
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress.framing import Framing
-from cloche.egress.heads import RequestHead
 from cloche.egress.hooks import Site
+from cloche.egress.http.framing import Framing
+from cloche.egress.http.heads import RequestHead
 from cloche.egress.messages import GivenSecret
-from cloche.egress.placeholders import base64_cores, begun_at_end
-from cloche.egress.redaction import MIN_VALUE_BYTES, RedactedStream, Redaction
-from cloche.egress.secrets import SecretRefusedError, SiteSecrets, new_placeholder
+from cloche.egress.secrecy.placeholders import base64_cores, begun_at_end
+from cloche.egress.secrecy.redaction import MIN_VALUE_BYTES, RedactedStream, Redaction
+from cloche.egress.secrecy.secrets import SecretRefusedError, SiteSecrets, new_placeholder
 from cloche.model.egress import Secret
 
 VALUE = 's3cr3t/+"value"_of-api'

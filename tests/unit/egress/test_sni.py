@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.sni import MAX_HELLO_BYTES, BadHelloError, ClientHello, NeedMore, NotTls
+from cloche.egress.tls.sni import MAX_HELLO_BYTES, BadHelloError, ClientHello, NeedMore, NotTls
 from tests.unit.egress import hello_making as made
 
 CORPUS = sorted(made.FOLDER.glob("*.bin"))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.sni import BadHelloError, ClientHello
 from cloche.egress.sniff import first_bytes, hello_refusal
+from cloche.egress.tls.sni import BadHelloError, ClientHello
 
 
 def hello_bytes(name: str | None) -> bytes:

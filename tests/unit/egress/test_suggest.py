@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.egress.policy import compile_policy
-from cloche.egress.suggest import Tried, suggest
+from cloche.egress.deciding.policy import compile_policy
+from cloche.egress.deciding.suggest import Tried, suggest
 from cloche.model.egress import AuditLine
 from cloche.model.egress_words import parse_policy
 

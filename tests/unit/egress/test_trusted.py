@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cloche.egress.authority import Authority
-from cloche.egress.trusted import certificate_pem
+from cloche.egress.tls.authority import Authority
+from cloche.egress.tls.trusted import certificate_pem
 
 
 def test_it_is_the_authoritys(tmp_path: Path) -> None:

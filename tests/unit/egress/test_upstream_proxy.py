@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cloche.egress.hooks import DialError
-from cloche.egress.upstream_proxy import Proxy, UpstreamProxies
+from cloche.egress.outward.upstream_proxy import Proxy, UpstreamProxies
 
 
 def chosen(environment: dict[str, str], host: str = "a.test", port: int = 443, protocol: str = "tls") -> Proxy | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from cloche.egress.ingress_port import Reachable
 from cloche.egress.messages import Attach, Counted, Happened
+from cloche.egress.node_side.ingress_port import Reachable
 from cloche.model.egress import EgressCounters
 from cloche.model.errors import UnavailableError
 

@@ -1,0 +1,1 @@
+"""What is written of decisions, and how it is read again."""

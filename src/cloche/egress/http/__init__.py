@@ -1,0 +1,1 @@
+"""Requests and answers: parsed strictly, carried one by one, refused in words."""

@@ -1,0 +1,1 @@
+"""The door's side of the guests: their streams, questions and what they say."""

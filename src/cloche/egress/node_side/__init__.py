@@ -1,0 +1,1 @@
+"""The node's end: it starts the door, tells it everything, and starts it again."""

@@ -1,0 +1,1 @@
+"""From a decision to a connected socket, and the bytes through it."""

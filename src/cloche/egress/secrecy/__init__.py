@@ -1,0 +1,1 @@
+"""Values that code uses and never has."""

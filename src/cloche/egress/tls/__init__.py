@@ -1,0 +1,1 @@
+"""Hellos, and TLS that the door ends itself."""
