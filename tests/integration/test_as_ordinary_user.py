@@ -53,5 +53,5 @@ def test_the_user_is_an_ordinary_one(user: OrdinaryUser) -> None:
             "print(os.getuid(), os.getgroups(), gather().id_mode)",
         ]
     )
-    mode = "helper" if ordinary_user.NAMES[user.name] else "one"
+    mode = "helper" if ordinary_user.NAMES[user.name.removesuffix(ordinary_user.WORKER)] else "one"
     assert ordinary_user.as_user(user, code).stdout == f"{user.uid} [{user.gid}] {mode}\n"

@@ -67,7 +67,7 @@ def test_failures_have_their_own_status(node: StubNode) -> None:
         ["nope"],
         ["run", "--memory", "much", "x"],
         ["exec", "nobody", "x"],
-        ["run", "--net", "all", "x"],
+        ["run", "--net", "not a policy", "x"],
         ["run", "-v", "/a:/b:cow", "x"],
         ["run", "-t", "x"],
     ):

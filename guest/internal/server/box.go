@@ -21,7 +21,7 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
 		"api_version": 1, "guest_version": s.Version, "sandbox_id": wire.Text(sandboxID), "nonce": wire.Text(nonce),
 		"pid": os.Getpid(), "uptime_seconds": time.Since(s.Started).Seconds(), "shared_uid": s.Manager.Book.SharedUID,
 		"users": s.Manager.Book.Available(), "landlock_abi": s.LandlockABI,
-		"transparent_tcp": s.Door.Redirect(),
+		"transparent_tcp": s.Door != nil && s.Door.Redirect(),
 	})
 	return nil
 }

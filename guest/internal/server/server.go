@@ -33,8 +33,8 @@ type Config struct {
 	OwnKernel   bool // the clock and the entropy pool belong to this sandbox alone
 	Started     time.Time
 	Exit        func(code int)
-	Door        *door.Door
-	Machine     Machine // nil unless OwnKernel and this guest is its first program
+	Door        *door.Door // nil: there is none, and the routes for it are not there
+	Machine     Machine    // nil unless OwnKernel and this guest is its first program
 }
 
 type server struct {
@@ -69,7 +69,11 @@ func (s *server) openingAfter(mux *http.ServeMux) http.Handler {
 	var first sync.Once
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mux.ServeHTTP(w, r)
-		first.Do(func() { go s.Door.Open() })
+		first.Do(func() {
+			if s.Door != nil {
+				go s.Door.Open()
+			}
+		})
 	})
 }
 
