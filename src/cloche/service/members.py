@@ -31,7 +31,8 @@ async def make(core: Core, plan: PoolPlan) -> Member:
         bringup.undoing(core, "fill", record.sandbox.id) as steps,
     ):
         record = await _make(core, engine, record, plan, steps)
-    return Member(record, memory_bytes=await measured(core, record))
+        # whoever gives up while it is measured takes it away, as nobody else knows of it yet
+        return Member(record, memory_bytes=await measured(core, record))
 
 
 def _plain(spec: SandboxSpec) -> SandboxSpec:
