@@ -71,8 +71,16 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(world: World, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    with _Server(("127.0.0.1", 0), _Answers) as server:
-        server.world = world
+    server = _Server(("127.0.0.1", 0), _Answers)
+    server.world = world
+    with serving(server, context) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def serving(server: http.server.ThreadingHTTPServer, context: ssl.SSLContext | None) -> Iterator[int]:
+    """Its port, while it answers in a thread."""
+    with server:
         if context is not None:
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

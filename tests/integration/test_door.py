@@ -13,8 +13,8 @@ import pytest
 
 from cloche.egress.messages import Answer, Detach, SetPolicy
 from cloche.model.egress import AcceptRule, EgressBudget, EgressCounters, EgressPolicy, EgressRule
-from tests.integration.dns_server import DnsServer, dns_server
-from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process, stand_in_guest
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, stand_in_guest
 from tests.integration.door_world import (
     WAIT,
     Certificates,
@@ -28,25 +28,6 @@ from tests.integration.door_world import (
 )
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
-
-
-@pytest.fixture
-def dns() -> Iterator[DnsServer]:
-    with dns_server() as server:
-        server.add("up.test", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(dns: DnsServer) -> Iterator[DoorProcess]:
-    with door_process(resolver=dns.address) as door:
-        yield door
 
 
 @pytest.fixture(scope="module")

@@ -6,36 +6,16 @@ import base64
 import os
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from cloche.egress.messages import Publish, SetPolicy, StreamReply, Unpublish
 from cloche.model.egress import EgressPolicy, EgressRule
-from tests.integration.dns_server import DnsServer, dns_server
+from tests.integration.dns_server import DnsServer
 from tests.integration.door_guest import WAIT, DoorProcess, StandInGuest, door_process, stand_in_guest
 from tests.integration.door_world import Upstream, echo, hello_http, upstream
 
 LOOPBACK = ["127.0.0.0/8"]
-
-
-@pytest.fixture
-def dns() -> Iterator[DnsServer]:
-    with dns_server() as server:
-        server.add("up.test", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(dns: DnsServer) -> Iterator[DoorProcess]:
-    with door_process(resolver=dns.address) as door:
-        yield door
 
 
 def allowing(server: Upstream) -> EgressPolicy:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.integration.dns_server import DnsServer
 from tests.integration.door_world import certificates
+from tests.integration.egress_world import serving
 from tests.integration.guide_blocks import run_blocks
 from tests.integration.node_harness import namespace_home
 from tests.test_docs import ROOT, blocks_of, commands_of
@@ -54,17 +54,10 @@ class _Hello(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(context: ssl.SSLContext | None = None) -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello) as server:
-        server.daemon_threads = True
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
+    server.daemon_threads = True
+    with serving(server, context) as port:
+        yield port
 
 
 @pytest.fixture
