@@ -17,7 +17,7 @@ from cloche.model.sandbox import SandboxSpec
 from cloche.service.services import Services
 from cloche.store.sqlite import SqliteStore
 from tests.faults.victim import NAME, OneEngine
-from tests.unit.egress import stub_door
+from tests.unit.egress.node_side import stub_door
 
 OLD = EgressPolicy(rules=[EgressRule(hosts=["old.example"])])
 NEW = EgressPolicy(rules=[EgressRule(hosts=["new.example"])])
@@ -30,7 +30,7 @@ BEFORE = {"create": [], "open": ["create_closed"], "change": ["create"], "close"
 def with_stub() -> None:
     """In the place of the door a process that writes down what it is told."""
     door_process.command = lambda fd: [sys.executable, stub_door.__file__, "--control-fd", str(fd)]
-    parts = [str(Path(door_process.__file__).parents[2]), str(Path(stub_door.__file__).parents[3])]
+    parts = [str(Path(door_process.__file__).parents[3]), str(Path(stub_door.__file__).parents[4])]
     os.environ["PYTHONPATH"] = os.pathsep.join(parts)
 
 

@@ -21,7 +21,7 @@ from cloche.model.process import ProcessSpec
 from tests.faults import egress_victim
 from tests.faults.egress_victim import NEW, OLD, VALUE
 from tests.faults.test_kill import directories, leftovers
-from tests.unit.egress.stub_door import told
+from tests.unit.egress.node_side.stub_door import told
 
 #: operation → points, and the policies that the next node may find at each (None: closed; "gone": no sandbox)
 POINTS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloche.egress.tls.sni import BadHelloError, ClientHello, NeedMore
 
-SEEDS = [path.read_bytes() for path in sorted((Path(__file__).parents[1] / "unit/egress/hellos").glob("*.bin"))]
+SEEDS = [path.read_bytes() for path in sorted((Path(__file__).parents[1] / "unit/egress/tls/hellos").glob("*.bin"))]
 
 
 def fuzz(data: bytes) -> None:

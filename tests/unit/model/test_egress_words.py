@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.egress_words import parse_policy, parse_rule, policy_words, rule_words
 from cloche.model.errors import InvalidError
-from tests.unit.egress import policy_strategies as some
+from tests.unit.egress.deciding import policy_strategies as some
 
 RULES = [
     ("pypi", EgressRule(preset="pypi")),

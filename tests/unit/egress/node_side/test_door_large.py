@@ -10,8 +10,8 @@ import pytest
 from cloche.egress.messages import Attach, GivenSecret
 from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
-from tests.unit.egress.stub_door import told
-from tests.unit.egress.test_door_client import ID, SECRET, anyio_backend, attach, door, killed
+from tests.unit.egress.node_side.stub_door import told
+from tests.unit.egress.node_side.test_door_client import ID, SECRET, anyio_backend, attach, door, killed
 
 __all__ = ["anyio_backend", "door"]
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.egress.http.requests import BadMessageError, BodyWriter, Framing, ResponseReader
-from tests.unit.egress.reading import request, response_in
+from tests.unit.egress.http.reading import request, response_in
 
 GET, HEAD, OLD = request(), request("HEAD"), request(version=b"1.0")
 WEBSOCKET = request("GET", b"Connection: Upgrade", b"Upgrade: websocket")

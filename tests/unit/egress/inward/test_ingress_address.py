@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from cloche.egress.inward import published
-from tests.unit.egress.ingress_world import SANDBOX, SLUG, echo, have_patience
-from tests.unit.egress.ingress_world import published as a_world
+from tests.unit.egress.inward.ingress_world import SANDBOX, SLUG, echo, have_patience
+from tests.unit.egress.inward.ingress_world import published as a_world
 
 pytestmark = pytest.mark.anyio
 

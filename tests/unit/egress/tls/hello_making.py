@@ -1,7 +1,7 @@
 """ClientHellos, good and bad: made by the ssl module, and by hand where no library would.
 
-`python tests/unit/egress/hello_making.py` writes those made by hand to `hellos/`. The first word of a file's name says
-what the parser makes of it: ok, more (is needed), not (TLS), bad."""
+`python tests/unit/egress/tls/hello_making.py` writes those made by hand to `hellos/`. The first word of a file's name
+says what the parser makes of it: ok, more (is needed), not (TLS), bad."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.egress.tls.sni import MAX_HELLO_BYTES, BadHelloError, ClientHello, NeedMore, NotTls
-from tests.unit.egress import hello_making as made
+from tests.unit.egress.tls import hello_making as made
 
 CORPUS = sorted(made.FOLDER.glob("*.bin"))
 KINDS = {"ok": ClientHello, "more": NeedMore, "not": NotTls, "bad": BadHelloError}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.egress.http.requests import END, BadMessageError, BodyWriter, RequestHead, RequestReader, begins_request
-from tests.unit.egress.reading import request, requests_in, seen_by_h11, seen_by_httptools
+from tests.unit.egress.http.reading import request, requests_in, seen_by_h11, seen_by_httptools
 
 POST = b"POST /p HTTP/1.1\r\nHost: a.example\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.egress.http import refusal
-from tests.unit.egress.hello_making import from_ssl
+from tests.unit.egress.tls.hello_making import from_ssl
 
 
 def read(answer: bytes) -> tuple[h11.Response, dict]:

@@ -10,7 +10,7 @@ import pytest
 
 from cloche.egress.http import client_side
 from cloche.egress.inward import listener, published
-from tests.unit.egress.ingress_world import (
+from tests.unit.egress.inward.ingress_world import (
     SANDBOX,
     SLUG,
     answer,
@@ -21,7 +21,7 @@ from tests.unit.egress.ingress_world import (
     request,
     unchunked,
 )
-from tests.unit.egress.ingress_world import published as a_world
+from tests.unit.egress.inward.ingress_world import published as a_world
 
 pytestmark = pytest.mark.anyio
 

@@ -18,10 +18,10 @@ from cloche.egress.node_side.door_process import DoorSettings, environment
 from cloche.egress.node_side.ingress_port import keep_port, kept_port
 from cloche.model.egress import EgressCounters, EgressPolicy, Secret
 from cloche.model.errors import InvalidError, UnavailableError
-from tests.unit.egress import stub_door
-from tests.unit.egress.stub_door import told
+from tests.unit.egress.node_side import stub_door
+from tests.unit.egress.node_side.stub_door import told
 
-SOURCE = Path(door_client.__file__).parents[2]
+SOURCE = Path(door_client.__file__).parents[3]
 SECRET = Secret(name="TOKEN", hosts=["api.example.com"])
 ID = "sb_one"
 
@@ -57,7 +57,7 @@ async def door(tmp_path, monkeypatch):
     monkeypatch.setattr(
         door_process, "command", lambda fd: [sys.executable, stub_door.__file__, "--control-fd", str(fd)]
     )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), str(Path(stub_door.__file__).parents[3])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), str(Path(stub_door.__file__).parents[4])]))
     client = DoorClient(DoorSettings(home=str(tmp_path)))
     client.heard = Heard()
     client.listen(client.heard)

@@ -11,7 +11,7 @@ from cloche.egress.deciding import ranges
 from cloche.egress.deciding.policy import Attempt, Undecided, compile_policy, remedy_words
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.egress_words import parse_rule
-from tests.unit.egress import policy_strategies as some
+from tests.unit.egress.deciding import policy_strategies as some
 
 FIELDS = ("address", "protocol", "method", "path")
 
