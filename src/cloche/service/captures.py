@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cloche.engines.base import Manifest
+from cloche.images import sparse
 from cloche.model.errors import ClocheError, EngineError, UnavailableError
 from cloche.model.sandbox import SandboxRecord
 from cloche.model.snapshot import SnapshotFile
-from cloche.service import sparse
 from cloche.service.boxes import failure_of, remove_tree
 from cloche.service.steps import to_the_end
 

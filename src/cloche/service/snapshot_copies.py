@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cloche.images import sparse
 from cloche.model import snapshot as rules
 from cloche.model.errors import InvalidError, NoSpaceError, UnavailableError
 from cloche.model.events import DEFAULT_PROJECT
 from cloche.model.ids import is_sandbox_id, new_snapshot_id
 from cloche.model.sandbox import REFERENCE
 from cloche.model.snapshot import Snapshot, SnapshotFile
-from cloche.service import snapshot_archive, sparse
+from cloche.service import snapshot_archive
 from cloche.service.boxes import failure_of
 from cloche.service.core import Core
 from cloche.service.guests import ForwardedReply

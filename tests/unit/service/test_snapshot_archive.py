@@ -1,10 +1,7 @@
 """Snapshots as streams: what goes out comes in again, tar programs read it, and nothing else is taken for one."""
 
 import asyncio
-import hashlib
 import io
-import os
-import random
 import tarfile
 
 import msgspec
@@ -17,7 +14,7 @@ from cloche.model.limits import Limits
 from cloche.model.process import ProcessSpec
 from cloche.model.sandbox import SandboxSpec
 from cloche.model.snapshot import SnapshotFile, SnapshotSpec
-from cloche.service import snapshot_archive, sparse
+from cloche.service import snapshot_archive
 from cloche.service.snapshot_archive import Archive, Source
 from tests.unit.service.place import Place
 
@@ -276,49 +273,3 @@ def _small():
     extents = [(0, 100), (65536, 1000)]
     head = snapshot_archive.manifest_entry(archive) + snapshot_archive.file_head(file, extents, 1.0)
     return head + b"x" * 1100 + snapshot_archive.padding(1100) + snapshot_archive.END
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_sparse_files_are_described_and_written_as_they_are(tmp_path, seed):
-    chosen = random.Random(seed)
-    content = bytearray(chosen.randrange(3 * MIB))
-    for _ in range(chosen.randrange(6)):
-        at = chosen.randrange(len(content) + 1)
-        content[at : at + chosen.randrange(200_000)] = chosen.randbytes(chosen.randrange(200_000))
-    path = tmp_path / "f"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        os.ftruncate(descriptor, len(content))
-        for at in range(0, len(content), 70_000):
-            sparse.write(descriptor, at, bytes(content[at : at + 70_000]))
-        found = sparse.extents(descriptor, len(content))
-    finally:
-        os.close(descriptor)
-    assert path.read_bytes() == bytes(content)
-    covered = bytearray(len(content))
-    for begin, length in found:
-        covered[begin : begin + length] = content[begin : begin + length]
-    assert covered == content
-    assert sparse.described(path).sha256 == digest_of(content)
-
-
-def digest_of(content):
-    """The definition, in the plainest way."""
-    whole = hashlib.sha256()
-    for at in range(0, len(content), 65536):
-        if any(content[at : at + 65536]):
-            whole.update(at.to_bytes(8, "big") + content[at : at + 65536])
-    return whole.hexdigest()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 300_000), st.binary(min_size=1, max_size=400))), st.integers(0, 9))
-def test_a_checksum_is_the_same_in_any_pieces(parts, more):
-    content, digest, end = bytearray(310_000), sparse.Digest(), 0
-    for at, data in sorted(parts):
-        if at >= end:
-            content[at : at + len(data)] = data
-            digest.data(at, data)
-            end = at + len(data)
-    del content[end + more :]
-    assert digest.value(len(content)) == digest_of(content)

@@ -4,9 +4,7 @@ devices, and its disk. All of them lie in one directory that whoever captures ow
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ from cloche.engines.launched.facts import Facts
 from cloche.engines.vm import disks, firecracker_plan, plan
 from cloche.engines.vm.plan import Ground, Seat, Size
 from cloche.engines.vm.vmms import Asked
+from cloche.images import sparse
 from cloche.model.errors import EngineError, UnavailableError
 
 VERSION = 1
 MEMORY, PAGES, DEVICES, DISK = "memory", "pages", "devices", "disk"
 FILES = (MEMORY, PAGES, DEVICES, DISK)
-_BLOCK = 64 << 10
-_ZEROS = bytes(_BLOCK)
 WORDS = {"qemu": "QEMU", "kernel": "kernel", "root": "root filesystem", "accelerator": "accelerator",
           "cpu": "processor"}  # fmt: skip
 
@@ -170,23 +167,6 @@ def _sized(path: Path) -> Sum:
 
 
 def summed(path: Path) -> Sum:
-    """Blocks."""
-    whole = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        for offset in _blocks(disks.extents(file.fileno(), size)):
-            data = os.pread(file.fileno(), _BLOCK, offset)
-            # a file system may keep a hole as zeros, or zeros as a hole
-            if data != _ZEROS[: len(data)]:
-                whole.update(offset.to_bytes(8, "big"))
-                whole.update(data)
-    return Sum(bytes=size, sha256=whole.hexdigest())
-
-
-def _blocks(extents: Iterable[tuple[int, int]]) -> Iterator[int]:
-    """Offsets of the aligned blocks that hold something, each once."""
-    upcoming = 0
-    for start, end in extents:
-        first = max(upcoming, start - start % _BLOCK)
-        yield from range(first, end, _BLOCK)
-        upcoming = max(upcoming, end + -end % _BLOCK)
+    """Blocks. Raises OSError."""
+    found = sparse.described(path)
+    return Sum(bytes=found.size_bytes, sha256=found.sha256)

@@ -26,6 +26,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from cloche.images import sparse
 from cloche.images.copying import copy_range
 from cloche.model.errors import EngineError, InvalidError, NoSpaceError, UnavailableError
 
@@ -151,7 +152,7 @@ def _copy(reading: int, writing: int) -> int:
     if not shared:
         os.ftruncate(writing, size)
     count = 0
-    for start, end in extents(reading, size):
+    for start, end in sparse.parts(reading, size):
         if not shared:
             copy_range(reading, writing, end - start, start, start)
         count += end - start
@@ -166,22 +167,6 @@ def _cloned(reading: int, writing: int) -> bool:
             raise
         return False
     return True
-
-
-def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of the first `size` bytes that is not a hole, in order."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        if start >= size:
-            return
-        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        yield start, end
 
 
 @contextlib.contextmanager

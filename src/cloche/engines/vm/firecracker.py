@@ -4,7 +4,6 @@ by Cloche's own tests, only in the shape of a server that enforces its published
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 import stat
@@ -22,6 +21,7 @@ from cloche.engines.vm.firecracker_api import FirecrackerApi
 from cloche.engines.vm.firecracker_plan import API_SOCKET, DIRECTORY, NEW_MEMORY, NEW_STATE, STATE, VSOCK_SOCKET
 from cloche.engines.vm.machine import GUEST_VSOCK_PORT
 from cloche.engines.vm.plan import MEMORY_INSIDE, Ground, Seat
+from cloche.images import sparse
 from cloche.model.errors import EngineError, NoSpaceError, SandboxDeadError, UnavailableError
 
 START_SECONDS = 10.0
@@ -188,17 +188,13 @@ def _take(reading: int, target: Path, most: int) -> None:
 def _copy_sparse(reading: int, writing: int, size: int) -> None:
     """No more than `size`, however the file grows meanwhile."""
     os.ftruncate(writing, size)
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(reading, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        position = min(os.lseek(reading, start, os.SEEK_HOLE), size)
-        while start < position:
-            copied = os.copy_file_range(reading, writing, position - start, start, start)
-            if not copied:
-                raise EngineError("Firecracker's capture became shorter", stage="capture")
-            start += copied
+    for start, end in sparse.parts(reading, size):
+        _copy(reading, writing, start, end)
+
+
+def _copy(reading: int, writing: int, start: int, end: int) -> None:
+    while start < end:
+        copied = os.copy_file_range(reading, writing, end - start, start, start)
+        if not copied:
+            raise EngineError("Firecracker's capture became shorter", stage="capture")
+        start += copied

@@ -1,4 +1,4 @@
-"""Checksums of sparse files, and what keeps a capture from being restored."""
+"""What keeps a capture from being restored."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cloche.engines.vm import captures
 from cloche.engines.vm.bundle import Bundle
@@ -36,32 +34,6 @@ def sparse(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
         for offset, data in pieces.items():
             os.pwrite(file.fileno(), data, offset)
     return path
-
-
-def test_zeros_and_holes_are_the_same(tmp_path: Path) -> None:
-    holes = sparse(tmp_path / "holes", 4 * MIB, {MIB: b"content"})
-    zeros = tmp_path / "zeros"
-    zeros.write_bytes(holes.read_bytes())
-    assert captures.summed(holes) == captures.summed(zeros)
-
-
-@settings(deadline=None, max_examples=40)
-@given(place=st.integers(0, 2 * MIB - 1), bit=st.integers(0, 7))
-def test_every_bit_counts(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
-    directory = tmp_path_factory.mktemp("sum")
-    before = captures.summed(sparse(directory / "a", 2 * MIB, {0: b"x", MIB: b"y"}))
-    changed = bytearray((directory / "a").read_bytes())
-    changed[place] ^= 1 << bit
-    (directory / "a").write_bytes(changed)
-    assert captures.summed(directory / "a") != before
-
-
-def test_the_size_counts_and_so_does_the_place(tmp_path: Path) -> None:
-    sums = [
-        captures.summed(sparse(tmp_path / str(number), size, {offset: b"x"}))
-        for number, (size, offset) in enumerate([(MIB, 0), (2 * MIB, 0), (2 * MIB, MIB)])
-    ]
-    assert len({(each.bytes, each.sha256) for each in sums}) == 3
 
 
 @pytest.mark.parametrize("field", ["qemu", "kernel", "root", "accelerator", "cpu"])

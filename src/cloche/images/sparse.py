@@ -1,12 +1,16 @@
-"""Large files that are mostly holes: where their data is, what they hash to, and writing them with the holes kept."""
+"""Large files that are mostly holes: where their data is, what they hash to, and writing them with the holes kept.
+
+Engines and the service read the same files, a machine's memory and disk, and must agree on their checksums."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from cloche.images.copying import write_at
 from cloche.model.snapshot import SnapshotFile
 
 #: holes smaller than this are told as data: an extent has its cost, too
@@ -18,27 +22,31 @@ _ZEROS = bytes(CHUNK)
 Extents = list[tuple[int, int]]
 
 
+def parts(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each part of the first `size` bytes that is not a hole, in order. Raises OSError."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            raise
+        if start >= size:
+            return
+        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        yield start, end
+
+
 def extents(descriptor: int, size: int) -> Extents:
-    """(offset, length) of what is no hole, in order."""
+    """(offset, length) of the parts, those that only a small hole divides as one. Raises OSError."""
     found: Extents = []
-    at = 0
-    while at < size and (begin := _seek(descriptor, at, os.SEEK_DATA)) is not None:
-        at = min(_seek(descriptor, begin, os.SEEK_HOLE) or size, size)
-        if found and begin - sum(found[-1]) < SMALL_HOLE:
-            found[-1] = (found[-1][0], at - found[-1][0])
+    for start, end in parts(descriptor, size):
+        if found and start - sum(found[-1]) < SMALL_HOLE:
+            found[-1] = (found[-1][0], end - found[-1][0])
         else:
-            found.append((begin, at - begin))
+            found.append((start, end - start))
     return found
-
-
-def _seek(descriptor: int, at: int, whence: int) -> int | None:
-    """None: there is nothing more."""
-    try:
-        return os.lseek(descriptor, at, whence)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return None
-        raise
 
 
 def described(path: Path) -> SnapshotFile:
@@ -82,6 +90,7 @@ class Digest:
 
     def _take(self, size: int) -> None:
         held = self._held[:size]
+        # a file system may keep a hole as zeros, or zeros as a hole
         if held != _ZEROS[:size]:
             self._hash.update((self._block * BLOCK).to_bytes(8, "big"))
             self._hash.update(held)
@@ -94,13 +103,6 @@ def write(descriptor: int, offset: int, data: bytes) -> None:
         begin = at
         while at < len(data) and data[at : at + PAGE] != _ZEROS[: min(PAGE, len(data) - at)]:
             at += PAGE
-        _write_whole(descriptor, offset + begin, data[begin:at])
+        write_at(descriptor, data[begin:at], offset + begin)
         while at < len(data) and data[at : at + PAGE] == _ZEROS[: min(PAGE, len(data) - at)]:
             at += PAGE
-
-
-def _write_whole(descriptor: int, offset: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(descriptor, left, offset)
-        left, offset = left[written:], offset + written
