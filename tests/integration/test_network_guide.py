@@ -80,6 +80,7 @@ def replaced(world: World) -> dict[str, str]:
         found |= {f"http://{host}/": f"http://{host}:{world.plain}/", f"http://{host}…": f"http://{host}:…"}
         found |= {f"https://{host}/": f"https://{host}:{world.tls}/"}
         found |= {f"--net {host} ": f"--net {place} ", f'="{host}"': f'="{place}"', f'="?{host}"': f'="?{place}"'}
+        found |= {f"{host},out=": f"{place},out="}
         found |= {f"work {host}\n": f"work {place}\n", f"  - {host}\n": f"  - {place}\n"}
         found |= {f"--secret {secret}": f"--secret {secret} --net {place}"}
         found |= {f'secrets=["{secret}"]': f'secrets=["{secret}"], net="{place}"'}

@@ -51,8 +51,8 @@ _NETWORK = [
     click.option(
         "--net",
         metavar="POLICY",
-        help="What it may reach, such as pypi,api.example.com; nothing when not given. allow: everything but this "
-        "machine and its network. @FILE: a policy in YAML or JSON.",
+        help="What it may reach, and how much, such as pypi,api.example.com,out=10m; nothing when not given. allow: "
+        "everything but this machine and its network. @FILE: a policy in YAML or JSON. `cloche policy --help` has more.",
     ),
     click.option(
         "--secret",

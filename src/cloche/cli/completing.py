@@ -26,6 +26,12 @@ _SANDBOXES = "/v1/sandboxes?limit=200"
 _LEFT_OUT = ("stopping",)
 #: the scripts pass suggestions on as unquoted words and lines
 _FITS = re.compile(r"[\w.,:+=@%-]+")
+#: words of a policy that go behind others
+_PAIRS = [
+    ("out=", "bytes out in all, such as 10m"), ("in=", "bytes in in all, such as 1g"),
+    ("connections=", "how many at once"), ("rate=", "bytes a second, such as 5m/s"),
+    ("accept=", "a sandbox that may connect, such as web:8000"),
+]  # fmt: skip
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -102,7 +108,7 @@ def _policies(context: click.Context, parameter: click.Parameter, incomplete: st
         return [CompletionItem(incomplete, type="file")]
     before, comma, begun = incomplete.rpartition(",")
     whole = [] if comma else [("none", "nothing"), ("allow", "everything but this machine and its network")]
-    known = [*whole, *preset_names()]
+    known = [*whole, *preset_names(), *(_PAIRS if comma else [])]
     return [CompletionItem(f"{before}{comma}{name}", help=what) for name, what in known if name.startswith(begun)]
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from cloche.cli import yaml_files
-from cloche.model.egress import EgressPolicy
+from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.egress_checks import check_policy
-from cloche.model.egress_words import parse_policy, parse_rule
+from cloche.model.egress_pairs import is_pair, parse_accept, parse_pairs
+from cloche.model.egress_words import parse_policy, parse_rule, policy_of
 from cloche.model.errors import InvalidError
+from cloche.model.limits import parse_size_bytes
+
+T = TypeVar("T")
 
 MAX_BYTES = 1 << 20
 _EXAMPLE = "rules are words, or such as {hosts: [api.example.com], methods: [GET]}"
@@ -41,18 +45,32 @@ def of_value(value: Any) -> str | EgressPolicy:
         parse_policy(value or "none")
         return value or "none"
     if isinstance(value, list):
-        value = {"rules": value}
+        return policy_of([word if isinstance(word, str) else _converted(word, EgressRule) for word in value])
     if not isinstance(value, dict):
         raise InvalidError("a policy is words, a list of words, or a mapping with `rules`", field="egress")
-    rules = [] if value.get("rules") is None else value["rules"]
-    if not isinstance(rules, list):
-        raise InvalidError("rules must be a list", field="egress.rules")
-    try:
-        found = msgspec.convert({**value, "rules": [_rule(rule, at) for at, rule in enumerate(rules)]}, EgressPolicy)
-    except msgspec.ValidationError as error:
-        raise InvalidError(str(error), field="egress") from error
+    known = {"rules": _rules, "budget": _budget, "accept": _accept}
+    found = _converted({key: known.get(key, _same)(said) for key, said in value.items()}, EgressPolicy)
     check_policy(found)
     return found
+
+
+def _same(said: Any) -> Any:
+    return said
+
+
+def _converted(said: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidError(str(error), field="egress") from error
+
+
+def _rules(said: Any) -> list[Any]:
+    if said is None:
+        return []
+    if not isinstance(said, list):
+        raise InvalidError("rules must be a list", field="egress.rules")
+    return [_rule(rule, at) for at, rule in enumerate(said)]
 
 
 def _rule(rule: Any, at: int) -> Any:
@@ -61,4 +79,30 @@ def _rule(rule: Any, at: int) -> Any:
     try:
         return msgspec.to_builtins(parse_rule(rule))
     except InvalidError as error:
-        raise InvalidError(f"rules[{at}]: {error.message}", field=f"egress.rules[{at}]") from error
+        remedy = "put it below `budget:` or `accept:`" if is_pair(rule) else error.remedy
+        raise InvalidError(f"rules[{at}]: {error.message}", field=f"egress.rules[{at}]", remedy=remedy) from error
+
+
+def _budget(said: Any) -> Any:
+    """Words such as `out=10m,connections=50`, or fields, whose sizes may be `10m` as well as numbers."""
+    if isinstance(said, str):
+        return msgspec.to_builtins(parse_pairs(said.split(","))[0])
+    if not isinstance(said, dict):
+        return said or {}
+    return {field: _size(field, number) for field, number in said.items()}
+
+
+def _size(field: str, number: Any) -> Any:
+    if not (isinstance(number, str) and field.startswith("bytes_")):
+        return number
+    try:
+        return parse_size_bytes(number)
+    except InvalidError as error:
+        raise InvalidError(f"budget: {field}: {error.message}", field=f"egress.budget.{field}") from error
+
+
+def _accept(said: Any) -> Any:
+    """Words such as `web:8000`, or fields."""
+    if not isinstance(said, list):
+        return said or []
+    return [msgspec.to_builtins(parse_accept(rule)) if isinstance(rule, str) else rule for rule in said]

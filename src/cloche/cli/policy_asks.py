@@ -13,7 +13,11 @@ from cloche.model.egress import Ask, Verdict
 @arguments.json_flag
 @click.argument("box", metavar="BOX")
 def asks(box: str, as_json: bool) -> int:
-    """List connections of BOX that wait for an answer, because a rule says ask. They are refused when none comes."""
+    """List connections of BOX that wait for an answer, because a rule says ask. They are refused when none comes.
+
+    \b
+    cloche policy asks work
+    """
     waiting = execution.found(box).asks()
     if as_json:
         render.print_json({"asks": msgspec.to_builtins(waiting)})
@@ -28,7 +32,12 @@ def asks(box: str, as_json: bool) -> int:
 @click.argument("ask", metavar="ASK")
 @click.argument("verdict", type=click.Choice(["once", "always", "deny"]))
 def answer(box: str, ask: str, verdict: Verdict, as_json: bool) -> int:
-    """Answer one: let it go on once, it and its like always, or refuse it."""
+    """Answer one: let it go on once, it and its like always, or refuse it. `cloche policy asks` lists them.
+
+    \b
+    cloche policy answer work ASK once
+    cloche policy answer work ASK always
+    """
     execution.found(box).answer(ask, verdict)
     if as_json:
         render.print_json({"ask": ask, "verdict": verdict})

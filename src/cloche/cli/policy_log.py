@@ -37,6 +37,11 @@ def log(
     """Show what became of connections and requests, oldest first; of all sandboxes, or of BOX.
 
     A line is written when a connection is over. With --json one object a line.
+
+    \b
+    cloche policy log work
+    cloche policy log --denied --since 1h
+    cloche policy log -f --host api.example.com work
     """
     wanted = [*verdicts, *(["denied"] if denied else [])]
     names = {} if as_json else {known.id: known.name for known in Sandbox.list() if known.name}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cloche.cli import cells, render
 from cloche.cli.render import clean
-from cloche.model.egress import AuditLine, EgressCounters, EgressPolicy, EgressRule, Secret
+from cloche.model.egress import AuditLine, EgressBudget, EgressCounters, EgressPolicy, EgressRule, Secret
 from cloche.model.secret_words import secret_words
 from cloche.sdk.egress_values import EgressInfo, PresetInfo, rule_word, words
 
@@ -25,7 +25,7 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
     yield from _titled("policy", clean(words(info.policy)))
     yield from _titled("door", _DOORS.get(info.door, clean(info.door)))
     if info.policy is not None:
-        yield from _policy(info.policy)
+        yield from _policy(info.policy, info.counters)
         yield from _titled("programs", _programs(info.transparent_tcp))
     for kept in info.secrets:
         yield from _titled("secret", f"{clean(secret(kept))}; {_use(kept, info)}")
@@ -43,17 +43,30 @@ def _use(kept: Secret, info: EgressInfo) -> str:
     )
 
 
-def _policy(policy: EgressPolicy) -> Iterator[str]:
+def _policy(policy: EgressPolicy, counters: EgressCounters) -> Iterator[str]:
     for number, rule in enumerate(policy.rules):
         yield from _titled("rules" if number == 0 else "", f"{number + 1}. {_rule(rule)}")
     yield from _titled("the rest", {"deny": "is refused", "ask": "is asked about"}.get(
         policy.default, "is allowed, but for private, local and metadata addresses"))  # fmt: skip
-    budget = {name: value for name in policy.budget.__struct_fields__ if (value := getattr(policy.budget, name))}
-    if budget:
-        yield from _titled("budget", ", ".join(f"{name} {value}" for name, value in budget.items()))
+    if bounds := list(_bounds(policy.budget, counters)):
+        yield from _titled("budget", ", ".join(bounds))
     for accept in policy.accept:
         ports = ", ".join(accept.ports) or "any port"
         yield from _titled("accepts", clean(f"{', '.join(accept.sandboxes)} on {ports}"))
+
+
+def _bounds(budget: EgressBudget, counters: EgressCounters) -> Iterator[str]:
+    """What there is of each, and how much of it is used: "1.2K of 10M out", "2 of 50 connections open"."""
+    for way, used, most in (("out", counters.sent_bytes, budget.bytes_out),
+                            ("in", counters.received_bytes, budget.bytes_in)):  # fmt: skip
+        if most is not None:
+            yield f"{render.size(used)} of {render.size(most)} {way}{' (used up)' if used >= most else ''}"
+    if budget.connections is not None:
+        yield f"{counters.connections_open} of {budget.connections} connections open"
+    if budget.connections_per_minute is not None:
+        yield f"at most {budget.connections_per_minute} new ones in a minute"
+    if budget.bytes_per_second is not None:
+        yield f"at most {render.size(budget.bytes_per_second)} a second"
 
 
 def traffic(counters: EgressCounters) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine
+from cloche.model.egress_pairs import pair_words
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.egress_values import PolicyInfo, rule_word
@@ -77,7 +78,8 @@ def words_for(sandbox: Sandbox, lines: Sequence[AuditLine], *, whole: bool) -> l
 def _words(policy: PolicyInfo | None) -> list[str]:
     if policy is None:
         return []
-    return [*map(rule_word, policy.rules), *([policy.default] if policy.default != "deny" else [])]
+    rest = [policy.default] if policy.default != "deny" else []
+    return [*map(rule_word, policy.rules), *pair_words(policy), *rest]
 
 
 def _who(lines: Sequence[AuditLine]) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from cloche.cli import yaml_files
-from cloche.model.egress import EgressPolicy, EgressRule
-from cloche.model.egress_checks import check_policy
+from cloche.model.egress import Action, EgressPolicy
 from cloche.model.errors import InvalidError
 
 #: a session travels in the body of a request, which may be twice as large
 MAX_BYTES = 4 << 20
-_KEYS = {"": ("name", "env", "egress"), "egress.": ("default", "rules"), "egress.rules.": ("domain", "action")}
+_KEYS = {"": ("name", "env", "egress"), "egress.": ("default", "rules", "budget", "accept")}
 _ACTIONS = ("allow", "deny")
 
 
@@ -67,25 +66,30 @@ def _env_value(key: object, item: object) -> str:
 
 
 def _net(value: object) -> EgressPolicy | str | None:
+    """As in a policy file; a rule may also be `{domain: NAME, action: allow}`, as session files have always had it."""
     if value is None:
         return None
+    # most say nothing of the network
+    from cloche.cli import policies
+
+    if not isinstance(value, dict):
+        return policies.of_value(value)
     egress = _mapping(value, "egress.")
-    default = egress.get("default", "deny")
-    rules = [] if egress.get("rules") is None else egress["rules"]
-    if default not in _ACTIONS:
-        raise InvalidError(f"egress.default must be allow or deny, not {default!r}", field="egress.default")
-    if not isinstance(rules, list):
-        raise InvalidError("egress.rules must be a list", field="egress.rules")
-    policy = EgressPolicy(default=default, rules=[_rule(_mapping(rule, "egress.rules.")) for rule in rules])
-    check_policy(policy)
-    return policy if rules or default != "deny" else "none"
+    if all(said in ("deny", None, []) for said in egress.values()):
+        return "none"
+    if egress.get("default", "deny") not in get_args(Action):
+        said = f"egress.default must be allow, deny or ask, not {egress['default']!r}"
+        raise InvalidError(said, field="egress.default")
+    rules = egress.get("rules")
+    return policies.of_value({**egress, "rules": [_rule(rule) for rule in rules] if isinstance(rules, list) else rules})
 
 
-def _rule(rule: dict[str, Any]) -> EgressRule:
-    domain, action = rule.get("domain"), rule.get("action")
-    if not isinstance(domain, str) or action not in _ACTIONS:
-        raise InvalidError("a rule is `{domain: NAME, action: allow|deny}`", field="egress.rules")
-    return EgressRule(action=action, hosts=[domain])
+def _rule(rule: object) -> object:
+    if not isinstance(rule, dict) or "domain" not in rule:
+        return rule
+    if set(rule) != {"domain", "action"} or not isinstance(rule["domain"], str) or rule["action"] not in _ACTIONS:
+        raise InvalidError("a rule is a word, or `{domain: NAME, action: allow|deny}`", field="egress.rules")
+    return {"action": rule["action"], "hosts": [rule["domain"]]}
 
 
 def _mapping(value: object, prefix: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from cloche.mcp.settings import Settings
+from cloche.model.egress import EgressPolicy
+from cloche.sdk import egress_options
 from cloche.sdk.egress_values import words
 
 #: of a policy in a description, which every client of the server reads
@@ -14,26 +16,27 @@ PLACE = "{network}"
 def sentence(settings: Settings) -> str:
     """For the description of a tool."""
     if settings.net is not None:
-        return said(_words(settings))
+        return said(egress_options.policy(settings.net))
     if settings.template is not None:
         return "The network reaches what the user's template allows, which may be nothing."
     return "There is no network."
 
 
-def said(policy: str) -> str:
-    """The same of a policy in words."""
-    if policy in ("none", "deny"):
+def said(policy: EgressPolicy | None) -> str:
+    """The same of a policy."""
+    if not _opens(policy):
         return "There is no network."
-    if policy == "allow":
+    told = words(policy)
+    if told == "allow":
         return "The network reaches the public internet, but nothing private or local."
-    shown = policy if len(policy) <= MAX_WORDS else f"{policy[:MAX_WORDS]}…"
+    shown = told if len(told) <= MAX_WORDS else f"{told[:MAX_WORDS]}…"
     return f"The network reaches only what the user's policy allows ({shown}); all else is refused at once."
 
 
 def is_open(settings: Settings) -> bool:
     """Whether a tool may reach the world outside."""
-    return _words(settings) not in ("none", "deny") if settings.net is not None else settings.template is not None
+    return settings.template is not None if settings.net is None else _opens(egress_options.policy(settings.net))
 
 
-def _words(settings: Settings) -> str:
-    return settings.net if isinstance(settings.net, str) else words(settings.net)
+def _opens(policy: EgressPolicy | None) -> bool:
+    return policy is not None and bool(policy.rules or policy.default != "deny")

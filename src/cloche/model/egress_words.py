@@ -9,6 +9,7 @@
     https://api.example.com/v1/**     only these paths     GET+HEAD https://api.example.com/**   only these methods
     tls://, http://, tcp://   only that protocol   api.example.com inspect     the door looks inside the TLS
     !word  denies             ?word  asks          {"hosts": […]}     anything else: a rule as JSON
+    out=10m  in=1g  connections=100  rate=5m/s     budgets             accept=web:8000    who may connect
 
 What denies or asks, and names no port, is meant for every port and protocol."""
 
@@ -16,16 +17,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from cloche.model.egress import Action, EgressPolicy, EgressRule, Protocol
 from cloche.model.egress_checks import PRESET, check_policy, check_rule
+from cloche.model.egress_pairs import is_pair, pair_words, parse_pairs
 from cloche.model.errors import InvalidError
 
 MAX_TEXT = 64 << 10
 
+_WHOLE = "set the whole policy with it: cloche policy set BOX pypi,out=10m"
 _SIGNS: dict[str, Action] = {"!": "deny", "?": "ask"}
 _DEFAULTS: dict[str, Action] = {"allow": "allow", "deny": "deny", "ask": "ask"}
 _METHODS = re.compile(r"([A-Z-]+(?:\+[A-Z-]+)*) +(?=\S)")
@@ -49,21 +52,40 @@ def parse_policy(text: str) -> EgressPolicy | None:
         return None
     if not words:
         raise InvalidError("an empty policy: `none` closes the network", field="egress")
-    defaults = [_DEFAULTS[word] for word in words if word in _DEFAULTS]
+    return policy_of(words)
+
+
+def policy_of(words: Sequence[str | EgressRule]) -> EgressPolicy:
+    """The same of words that stand apart already, none of which is `none`. Raises InvalidError."""
+    defaults = [_DEFAULTS[word] for word in words if isinstance(word, str) and word in _DEFAULTS]
     if len(defaults) > 1:
         raise InvalidError(f"{' and '.join(defaults)}: only one of them can be for the rest", field="egress")
-    rules = [parse_rule(word) for word in words if word not in _DEFAULTS]
-    policy = EgressPolicy(default=defaults[0] if defaults else "deny", rules=rules)
+    if "none" in words:
+        raise InvalidError("`none` closes the network, and stands alone: leave it out, or the rest", field="egress")
+    budget, accept = parse_pairs(word for word in words if isinstance(word, str) and is_pair(word))
+    policy = EgressPolicy(
+        default=defaults[0] if defaults else "deny",
+        rules=[rule for word in words for rule in _rules(word)],
+        budget=budget,
+        accept=accept,
+    )
     check_policy(policy)
     return policy
 
 
+def _rules(word: str | EgressRule) -> list[EgressRule]:
+    """None for a word of another kind."""
+    if isinstance(word, EgressRule):
+        return [word]
+    return [] if word in _DEFAULTS or is_pair(word) else [parse_rule(word)]
+
+
 def policy_words(policy: EgressPolicy | None) -> str:
-    """What `parse_policy` reads. Budgets and `accept` have no words."""
+    """What `parse_policy` reads."""
     if policy is None:
         return "none"
-    default: list[str] = [] if policy.default == "deny" and policy.rules else [policy.default]
-    return ",".join([rule_words(rule) for rule in policy.rules] + default)
+    words = [*map(rule_words, policy.rules), *pair_words(policy)]
+    return ",".join([*words, *([policy.default] if policy.default != "deny" or not words else [])])
 
 
 def parse_rule(word: str) -> EgressRule:
@@ -71,6 +93,8 @@ def parse_rule(word: str) -> EgressRule:
     if len(word) > MAX_TEXT:
         raise InvalidError(f"a rule of more than {MAX_TEXT} characters", field="egress")
     text = word.strip()
+    if is_pair(text):
+        raise InvalidError(f"{text[:100]!r} is of a whole policy, and no rule", field="egress", remedy=_WHOLE)
     rule = _parse_json(text) if text.startswith("{") else _parse_word(text)
     check_rule(rule)
     return rule

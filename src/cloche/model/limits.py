@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import msgspec
 
@@ -14,7 +15,7 @@ DEFAULT_PIDS = 256
 DEFAULT_DISK_MIB = 1024
 DEFAULT_OPEN_FILES = 4096
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,18})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZE_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -75,13 +76,24 @@ class ResolvedLimits(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidError(f"limits.{field} must be from {low} to {high}, not {value}", field=f"limits.{field}")
 
 
-def parse_size_mib(text: str) -> int:
-    """ "512m", "1g", "1.5GiB", "1048576" (bytes) → whole MiB, rounded up. Raises InvalidError."""
+def parse_size_bytes(text: str) -> int:
+    """ "512m", "1g", "1.5GiB", "1048576" → bytes. Raises InvalidError."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise InvalidError(f"not a size: {text!r} (try 512m or 1g)")
-    size_bytes = float(match[1]) * _SIZE_FACTORS[match[2].lower()]
-    return max(1, -(-int(size_bytes) // (1 << 20)))
+    return int(Decimal(match[1]) * _SIZE_FACTORS[match[2].lower()])
+
+
+def parse_size_mib(text: str) -> int:
+    """The same → whole MiB, rounded up."""
+    return max(1, -(-parse_size_bytes(text) // (1 << 20)))
+
+
+def size_words(size_bytes: int) -> str:
+    """What `parse_size_bytes` reads as exactly so many: 10485760 → "10m"."""
+    units = sorted(_SIZE_FACTORS.items(), key=lambda unit: -unit[1])
+    unit, factor = next((unit for unit in units if size_bytes and size_bytes % unit[1] == 0), ("", 1))
+    return f"{size_bytes // factor}{unit}"
 
 
 def parse_duration_seconds(text: str) -> float:

@@ -90,13 +90,14 @@ class PresetInfoList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def words(policy: EgressPolicy | None) -> str:
-    """A policy in one line, as `net=` takes it; budgets, notes and `accept` have no words."""
+    """A policy in one line, as `net=` takes it; notes have no words."""
     if policy is None:
         return "none"
     # most commands show no policy, and start sooner without what reads and writes words
     from cloche.model.egress_words import policy_words
 
-    return policy_words(EgressPolicy(default=policy.default, rules=[_plain(rule) for rule in policy.rules]))
+    rules = [_plain(rule) for rule in policy.rules]
+    return policy_words(EgressPolicy(default=policy.default, rules=rules, budget=policy.budget, accept=policy.accept))
 
 
 def rule_word(rule: EgressRule) -> str:

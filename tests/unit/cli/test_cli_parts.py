@@ -11,7 +11,7 @@ import pytest
 
 from cloche.cli import arguments, failure, render, session
 from cloche.cli.main import COMMANDS, cli
-from cloche.model.egress import EgressPolicy, EgressRule
+from cloche.model.egress import EgressBudget, EgressPolicy, EgressRule
 from cloche.model.errors import ClocheError, InvalidError, NotFoundError, TimedOutError
 
 
@@ -84,7 +84,7 @@ def test_session_files(tmp_path: Path) -> None:
     ({"egress": {"defualt": "deny"}}, "egress.defualt"),
     ({"egress": {"default": "maybe"}}, "egress.default"), ({"egress": {"rules": {}}}, "rules"),
     ({"egress": {"rules": [{"domain": "x", "action": "pass"}]}}, "rule"),
-    ({"egress": {"rules": [{"host": "x"}]}}, "egress.rules.host"),
+    ({"egress": {"rules": [{"host": "x"}]}}, "host"),
 ])  # fmt: skip
 def test_wrong_session_files_are_named(value: object, named: str) -> None:
     with pytest.raises(InvalidError, match=named):
@@ -93,7 +93,10 @@ def test_wrong_session_files_are_named(value: object, named: str) -> None:
 
 @pytest.mark.parametrize(("egress", "net"), [
     (None, None), ({}, "none"), ({"default": "deny", "rules": []}, "none"),
-    ({"default": "allow"}, EgressPolicy(default="allow")),
+    ({"default": "allow"}, EgressPolicy(default="allow")), ("pypi,out=1k", "pypi,out=1k"),
+    (["pypi"], EgressPolicy(rules=[EgressRule(preset="pypi")])), ({"default": "ask"}, EgressPolicy(default="ask")),
+    ({"rules": ["pypi"], "budget": "out=1k"},
+     EgressPolicy(rules=[EgressRule(preset="pypi")], budget=EgressBudget(bytes_out=1024))),
     ({"rules": [{"domain": "*.x.example", "action": "allow"}, {"domain": "b.example", "action": "deny"}]},
      EgressPolicy(rules=[EgressRule(hosts=["*.x.example"]), EgressRule(action="deny", hosts=["b.example"])])),
 ])  # fmt: skip

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cloche.cli import arguments, policies, policyview, refusals
 from cloche.cli.commands import policy as policy_command
 from cloche.cli.commands import publish
-from cloche.model.egress import AuditLine, EgressBudget, EgressCounters, EgressPolicy, EgressRule, Secret
+from cloche.model.egress import AcceptRule, AuditLine, EgressBudget, EgressCounters, EgressPolicy, EgressRule, Secret
 from cloche.model.errors import InvalidError, NotFoundError
 from cloche.sdk.egress_values import EgressInfo, PolicyInfo, PresetInfo, RuleInfo, SecretInfo, SuggestionInfo, Tried
 
@@ -37,6 +37,12 @@ def test_wrong_words_are_refused_before_anything_is_made() -> None:
     ("default: ask\nrules:\n  - api.example.com\n  - action: deny\n    hosts: [a.example]\n",
      EgressPolicy(default="ask", rules=[HOST, EgressRule(action="deny", hosts=["a.example"])])),
     ("budget: {bytes_out: 1000}", EgressPolicy(budget=EgressBudget(bytes_out=1000))),
+    ("budget: {bytes_out: 1k, connections: 5}", EgressPolicy(budget=EgressBudget(bytes_out=1024, connections=5))),
+    ("budget: out=1k,connections=5", EgressPolicy(budget=EgressBudget(bytes_out=1024, connections=5))),
+    ("accept: [web:80, {sandboxes: [test]}]",
+     EgressPolicy(accept=[AcceptRule(sandboxes=["web"], ports=["80"]), AcceptRule(sandboxes=["test"])])),
+    ("[api.example.com, out=1k, ask, {preset: pypi}]",
+     EgressPolicy(default="ask", rules=[HOST, EgressRule(preset="pypi")], budget=EgressBudget(bytes_out=1024))),
     (json.dumps({"rules": [{"preset": "pypi"}]}), EgressPolicy(rules=[EgressRule(preset="pypi")])),
 ])  # fmt: skip
 def test_policy_files(said: str, policy: object, tmp_path: Path) -> None:
@@ -47,6 +53,8 @@ def test_policy_files(said: str, policy: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("said", "named"), [
     ("rules: [a b]", r"rules\[0\]"), ("rules: {}", "list"), ("7", "words"), ("defualt: deny", "defualt"),
+    ("rules: [out=5]", r"rules\[0\]"), ("budget: {bytes_out: lots}", "budget: bytes_out"), ("accept: ['web:']", "web:"),
+    ("budget: [1]", "budget"), ("accept: web", "accept"), ("[{hosst: [a]}]", "hosst"),
     ("{", "YAML"), ("rules: [{hosts: [1]}]", "rules"), ("rules: [{hosts: ['a b']}]", "hosts"),
 ])  # fmt: skip
 def test_wrong_policy_files_are_named(said: str, named: str, tmp_path: Path) -> None:
@@ -83,6 +91,14 @@ def test_a_state_for_people() -> None:
     assert "1. ask: hosts a.example; methods GET, HEAD  # ours" in full
     closed = "\n".join(policyview.state(EgressInfo(policy=None, door="closed"), "work"))
     assert "none" in closed and "nothing leaves" in closed and "traffic" not in closed
+    bounds = EgressBudget(
+        bytes_out=1024, bytes_in=10 << 20, connections=5, connections_per_minute=9, bytes_per_second=1
+    )
+    counted = EgressCounters(sent_bytes=1024, received_bytes=1 << 20, connections_open=2)
+    bounded = PolicyInfo(budget=bounds, accept=[AcceptRule(sandboxes=["web"])])
+    said = "\n".join(policyview.state(EgressInfo(policy=bounded, door="open", counters=counted), "work"))
+    assert "budget     1K of 1K out (used up), 1M of 10M in, 2 of 5 connections open, at most 9 new ones" in said
+    assert "out=1k,in=10m,connections=5,connections=9/min,rate=1/s,accept=web" in said and "web on any port" in said
     shut = EgressInfo(policy=None, door="closed", secrets=[SecretInfo(name="TOKEN", hosts=["api.example.com"])])
     assert "not used while" in "\n".join(policyview.state(shut, "work"))
 

@@ -11,7 +11,10 @@ import click
 import msgspec
 
 from cloche.cli import arguments, execution, failure, policies, policy_asks, policy_log, policyview, render
+from cloche.model.egress import EgressPolicy
+from cloche.model.egress_pairs import is_pair, pair_words, with_pairs
 from cloche.model.errors import InvalidError, NotFoundError
+from cloche.sdk import egress_values
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.sandbox import Sandbox
 from cloche.sdk.egress_values import EgressInfo, SuggestionInfo, rule_word, words
@@ -26,10 +29,13 @@ def command() -> None:
 
     A policy is words with commas: a preset (pypi), a host (api.example.com, *.example.com, db.example.com:5432), an
     address (192.0.2.0/24), each with ! in front to deny it or ? to be asked. The first that matches decides, and the
-    rest is refused. Changes hold at once, for connections that are open too.
+    rest is refused. Budgets are words, too: out=10m and in=1g (bytes in all), connections=100 (at once; 600/min: new
+    ones), rate=5m/s. accept=web:8000 lets the sandbox `web` connect to that port, if its own policy has the host
+    NAME.sandbox. Changes hold at once, for connections that are open too.
 
     \b
     cloche run --net pypi,api.example.com -- python3 job.py
+    cloche run --net pypi,out=10m,rate=1m/s -- python3 job.py
     cloche policy allow work api.example.com
     cloche policy log --denied --since 1h
     """
@@ -39,7 +45,12 @@ def command() -> None:
 @arguments.json_flag
 @click.argument("box", metavar="BOX")
 def show(box: str, as_json: bool) -> int:
-    """Show what BOX may reach, its secrets without their values, and what went through."""
+    """Show what BOX may reach, its secrets without their values, and what went through.
+
+    \b
+    cloche policy show work
+    cloche policy show --json work
+    """
     sandbox = execution.found(box)
     _show(sandbox.egress(), sandbox.name or sandbox.id, as_json)
     return 0
@@ -53,8 +64,13 @@ def allow(box: str, words: Sequence[str], as_json: bool) -> int:
     """Let BOX reach these too: hosts, presets, or anything that a policy's words may be.
 
     They go before all that its policy says. A closed sandbox is opened for them, and only for them.
+
+    \b
+    cloche policy allow work api.example.com db.example.com:5432
+    cloche policy allow work 'GET https://api.example.com/v1/**'
     """
-    return _changed(execution.found(box).allow(*_each(words)), as_json)
+    sandbox = execution.found(box)
+    return _changed(sandbox.allow(*_rules(sandbox, words)), as_json)
 
 
 @command.command("deny")
@@ -62,8 +78,13 @@ def allow(box: str, words: Sequence[str], as_json: bool) -> int:
 @click.argument("box", metavar="BOX")
 @click.argument("words", nargs=-1, required=True, metavar="HOST…")
 def deny(box: str, words: Sequence[str], as_json: bool) -> int:
-    """Let BOX not reach these, whatever else its policy says. Connections to them that are open end."""
-    return _changed(execution.found(box).deny(*_each(words)), as_json)
+    """Let BOX not reach these, whatever else its policy says. Connections to them that are open end.
+
+    \b
+    cloche policy deny work api.example.com '**.tracker.example'
+    """
+    sandbox = execution.found(box)
+    return _changed(sandbox.deny(*_rules(sandbox, words)), as_json)
 
 
 @command.command("set")
@@ -71,7 +92,13 @@ def deny(box: str, words: Sequence[str], as_json: bool) -> int:
 @click.argument("box", metavar="BOX")
 @click.argument("policy", metavar="POLICY")
 def set_(box: str, policy: str, as_json: bool) -> int:
-    """Put POLICY in the place of the one that BOX has: words, none, allow, or @FILE in YAML or JSON."""
+    """Put POLICY in the place of the one that BOX has: words, none, allow, or @FILE in YAML or JSON.
+
+    \b
+    cloche policy set work pypi,api.example.com,out=10m
+    cloche policy set work none
+    cloche policy set work @policy.yaml
+    """
     wanted = policies.read(policy)
     return _changed(execution.found(box).set_policy(wanted), as_json)
 
@@ -84,6 +111,10 @@ def suggest(box: str, as_yaml: bool, as_json: bool) -> int:
     """Write the smallest policy that would have allowed what was tried in BOX. Read it before you use it.
 
     The words go to stdout; a command that takes them goes to stderr.
+
+    \b
+    cloche policy suggest work
+    cloche policy suggest --yaml work > policy.yaml
     """
     sandbox = execution.found(box)
     found = sandbox.suggest_policy()
@@ -100,7 +131,12 @@ def suggest(box: str, as_yaml: bool, as_json: bool) -> int:
 @arguments.json_flag
 @click.argument("preset", required=False, metavar="[NAME]")
 def presets(preset: str | None, as_json: bool) -> int:
-    """List the presets, or show what one of them allows."""
+    """List the presets, or show what one of them allows.
+
+    \b
+    cloche policy presets
+    cloche policy presets pypi
+    """
     known = Node().egress_presets()
     chosen = [found for found in known if preset in (None, found.name)]
     if not chosen:
@@ -124,6 +160,11 @@ def secret(box: str, spec: str, from_stdin: bool, remove: bool, as_json: bool) -
     """Give BOX a secret, or a new value of one: GITHUB_TOKEN@api.github.com, and more as in `cloche run --secret`.
 
     Prints the secrets that it has, never their values. Their hosts may be reached, whatever the policy does not deny.
+
+    \b
+    cloche policy secret work GITHUB_TOKEN@api.github.com
+    pass show api | cloche policy secret work --stdin API_KEY@api.example.com:header=X-Api-Key
+    cloche policy secret work --remove API_KEY
     """
     if remove and from_stdin:
         raise InvalidError("--remove takes no value", remedy="leave --stdin out")
@@ -131,6 +172,20 @@ def secret(box: str, spec: str, from_stdin: bool, remove: bool, as_json: bool) -
     if remove:
         return _kept(sandbox.remove_secret(spec), as_json)
     return _kept(sandbox.give_secret(spec, _first_line() if from_stdin else None), as_json)
+
+
+def _rules(sandbox: Sandbox, words: Sequence[str]) -> list[str]:
+    """Raises InvalidError, with the command that would do it, for words that are of the whole policy."""
+    wanted = _each(words)
+    pairs = [word for word in wanted if is_pair(word)]
+    if pairs:
+        whole = with_pairs(sandbox.egress().policy or EgressPolicy(), pairs)
+        all_words = ",".join([*(word for word in wanted if word not in pairs), egress_values.words(whole)])
+        raise InvalidError(
+            f"{pairs[0]!r} is of the whole policy, and no rule that is allowed or denied",
+            remedy=f"cloche policy set {sandbox.name or sandbox.id} {shlex.quote(all_words)}",
+        )
+    return wanted
 
 
 def _each(words: Sequence[str]) -> list[str]:
@@ -176,11 +231,13 @@ def _suggested(found: SuggestionInfo, sandbox: Sandbox) -> None:
 def _command(wanted: Sequence[str], sandbox: Sandbox) -> str:
     """What is missing is added to a policy of rules; one that is closed or wide open is replaced."""
     box, has = sandbox.name or sandbox.id, sandbox.known.spec.egress
-    if has is not None and has.default != "allow":
-        known = {rule_word(rule) for rule in has.rules}
-        if missing := [word for word in wanted if word not in known]:
-            return f"cloche policy allow {box} {shlex.join(missing)}"
-    return f"cloche policy set {box} {shlex.quote(','.join(wanted))}"
+    if has is None:
+        return f"cloche policy set {box} {shlex.quote(','.join(wanted))}"
+    if has.default == "allow":
+        return f"cloche policy set {box} {shlex.quote(','.join([*wanted, *pair_words(has)]))}"
+    known = {rule_word(rule) for rule in has.rules}
+    missing = [word for word in wanted if word not in known]
+    return f"cloche policy allow {box} {shlex.join(missing or wanted)}"
 
 
 def _yaml(found: SuggestionInfo) -> str:

@@ -108,7 +108,7 @@ async def create(call: Call, given: CreateArguments) -> Reply:
         network=words(info.spec.egress) if info.spec.egress is not None else "closed",
     )
     made = f"Made sandbox {info.id}{f' ({info.name})' if info.name else ''}."
-    return Reply(created, f"{made} {network.said(words(info.spec.egress))}")
+    return Reply(created, f"{made} {network.said(info.spec.egress)}")
 
 
 async def list_all(call: Call, given: ListArguments) -> Reply:
