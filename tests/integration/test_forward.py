@@ -105,9 +105,14 @@ def test_closing_wakes_who_reads(serving):
 
 
 def test_what_cannot_be_dialled_says_why(serving):
-    for place in ({"port": 1}, {"unix": "/tmp/none.sock"}, {"port": 8000, "host": "::1"}):
-        with pytest.raises(NotFoundError):
+    for place, said in (
+        ({"port": 1}, "nothing listens on port 1 in the sandbox"),
+        ({"unix": "/tmp/none.sock"}, "nothing listens on the unix socket /tmp/none.sock in the sandbox"),
+        ({"port": 8000, "host": "::1"}, "nothing listens on port 8000 of ::1 in the sandbox"),
+    ):
+        with pytest.raises(NotFoundError) as raised:
             serving.dial(**place)
+        assert (raised.value.message, bool(raised.value.remedy)) == (said, True)
     for place in ({}, {"port": 1, "unix": "/x"}, {"port": 0}, {"port": 70000}):
         with pytest.raises(InvalidError):
             serving.dial(**place)
@@ -253,7 +258,9 @@ def test_the_command_says_where_it_listens_and_what_fails(serving, tmp_path):
         with at(local) as sock:
             sock.settimeout(30)
             assert sock.recv(1) == b""
-        assert command.process.stderr.readline().startswith("cloche: 9: nothing listens")
+        assert command.process.stderr.readline().startswith(
+            "cloche: a connection was closed: nothing listens on port 9 in"
+        )
         assert command.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 

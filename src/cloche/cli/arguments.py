@@ -52,7 +52,7 @@ _NETWORK = [
         "--net",
         metavar="POLICY",
         help="What it may reach, and how much, such as pypi,api.example.com,out=10m; nothing when not given. allow: "
-        "everything but this machine and its network. @FILE: a policy in YAML or JSON. `cloche policy --help` has more.",
+        "everything but this machine and its network. @FILE: a policy in YAML or JSON. More: cloche policy --help.",
     ),
     click.option(
         "--secret",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from cloche.channel.base import ByteStream
 from cloche.guest_api import Guest
@@ -38,11 +39,28 @@ class Dialing:
 
 
 async def _dialled(guest: Guest, port: int | None, hosts: tuple[str, ...], unix: str | None) -> ByteStream:
+    # the guest's own words are those of its system, and of the last of several addresses
     if unix is not None:
-        return await guest.dial(unix=unix)
-    for host in hosts[:-1]:
         try:
+            return await guest.dial(unix=unix)
+        except NotFoundError as error:
+            raise _nobody_at_socket(unix) from error
+    for host in hosts:
+        with suppress(NotFoundError):
             return await guest.dial(port, host=host)
-        except NotFoundError:
-            pass
-    return await guest.dial(port, host=hosts[-1])
+    raise _nobody_at_port(port, hosts)
+
+
+def _nobody_at_port(port: int | None, hosts: tuple[str, ...]) -> NotFoundError:
+    place = f"port {port}" if hosts == LOOPBACK else f"port {port} of {hosts[0]}"
+    return NotFoundError(
+        f"nothing listens on {place} in the sandbox",
+        remedy="start the server inside, on 127.0.0.1 or on all addresses; cloche logs BOX shows what it said",
+    )
+
+
+def _nobody_at_socket(path: str) -> NotFoundError:
+    return NotFoundError(
+        f"nothing listens on the unix socket {path} in the sandbox",
+        remedy=f"the path is one inside, and whole; look for it: cloche exec BOX -- ls -l {shlex.quote(path)}",
+    )

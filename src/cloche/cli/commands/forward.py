@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -16,6 +17,8 @@ from cloche.model.errors import ClocheError, InvalidError, UnavailableError
 from cloche.sdk._sync.forwarding import Forward
 from cloche.sdk._sync.sandbox import Sandbox
 
+#: after which the same reason is told again
+QUIET_SECONDS = 10.0
 _REMEDY = "cloche forward BOX 8000  (or LOCAL:REMOTE, each a port or a path such as ./db.sock)"
 
 
@@ -32,6 +35,23 @@ class Line:
     @property
     def remote(self) -> str:
         return self.unix or str(self.port)
+
+
+class Refusals:
+    """Tells of connections that could not be made: programs try again and again, and once is enough of the same."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: tuple[str, float] | None = None
+
+    def __call__(self, error: ClocheError) -> None:
+        now = self._clock()
+        if self._told is not None and self._told[0] == error.message and now - self._told[1] < QUIET_SECONDS:
+            return
+        self._told = (error.message, now)
+        say(f"cloche: a connection was closed: {render.clean(error.message)}")
+        if error.remedy:
+            say(f"  try: {render.clean(error.remedy)}")
 
 
 @click.command("forward")
@@ -94,10 +114,7 @@ def _at_socket(lines: Sequence[Line], path: str) -> Line:
 def _forward(sandbox: Sandbox, line: Line, host: str) -> Forward:
     forward = _begun(sandbox, line, host)
 
-    def tell(error: ClocheError) -> None:
-        say(f"cloche: {render.clean(line.remote)}: {render.clean(error.message)}")
-
-    forward.on_failure = tell
+    forward.on_failure = Refusals()
     return forward
 
 
