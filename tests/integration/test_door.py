@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,7 +19,6 @@ from tests.integration.door_world import (
     Certificates,
     Tls,
     Upstream,
-    certificates,
     echo,
     hello_http,
     tls_echo,
@@ -28,12 +26,6 @@ from tests.integration.door_world import (
 )
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
-
-
-@pytest.fixture(scope="module")
-def authority() -> Iterator[Certificates]:
-    with certificates() as found:
-        yield found
 
 
 def allowing(*words: str, **more: object) -> EgressPolicy:

@@ -9,30 +9,18 @@ from collections.abc import Iterator
 import pytest
 
 from cloche.egress.messages import GivenSecret, SetPolicy
-from cloche.model.egress import EgressPolicy, EgressRule, Secret
-from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, StandInGuest, door_process, stand_in_guest
-from tests.integration.door_world import Certificates, Tls, Upstream, certificates, hello_http, upstream
+from cloche.model.egress import Secret
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_fixtures import allowing
+from tests.integration.door_guest import DoorProcess, StandInGuest, door_process
+from tests.integration.door_world import Certificates, Tls, Upstream, hello_http, upstream
 
 PLACEHOLDER = "cloche-secret-" + "0123456789abcdef" * 2
 
 
-@pytest.fixture(scope="module")
-def authority() -> Iterator[Certificates]:
-    with certificates() as found:
-        yield found
-
-
 @pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(authority: Certificates) -> Iterator[DoorProcess]:
-    with dns_server() as dns, door_process(resolver=dns.address, upstream_authorities=authority.file) as door:
-        dns.add("up.test", "127.0.0.1")
+def door(dns: DnsServer, authority: Certificates) -> Iterator[DoorProcess]:
+    with door_process(resolver=dns.address, upstream_authorities=authority.file) as door:
         yield door
 
 
@@ -47,11 +35,6 @@ def site(authority: Certificates) -> Iterator[Upstream]:
 
     with upstream(talk) as server:
         yield server
-
-
-def policy(server: Upstream, *paths: str) -> EgressPolicy:
-    rule = EgressRule(hosts=["up.test"], ports=[str(server.port)], paths=list(paths), addresses=["127.0.0.0/8"])
-    return EgressPolicy(rules=[rule])
 
 
 class Inside:
@@ -75,7 +58,7 @@ class Inside:
 
 @pytest.mark.parametrize("via", ["redirect", "socks"])
 def test_each_request_is_decided(door: DoorProcess, guest: StandInGuest, site: Upstream, via: str) -> None:
-    door.attach(guest, policy(site, "/open/**"))
+    door.attach(guest, allowing(site, paths=["/open/**"]))
     client = Inside(door, guest, site, via)
     assert "Cloche" in client.tls.certificate_issuer()
     assert b"200 OK" in client.get("/open/a")
@@ -87,7 +70,7 @@ def test_each_request_is_decided(door: DoorProcess, guest: StandInGuest, site: U
 def test_a_secret_is_put_in_and_taken_out_of_the_answer(door: DoorProcess, guest: StandInGuest, site: Upstream) -> None:
     secret = Secret(name="TOKEN", hosts=["up.test"])
     given = GivenSecret(secret=secret, placeholder=PLACEHOLDER, value="the-real-value")
-    door.attach(guest, policy(site, "/**"), secrets=[given])
+    door.attach(guest, allowing(site, paths=["/**"]), secrets=[given])
     client = Inside(door, guest, site, "redirect")
     answer = client.get("/", f"Authorization: Bearer {PLACEHOLDER}")
     # the server answers with what it was sent
@@ -98,10 +81,10 @@ def test_a_secret_is_put_in_and_taken_out_of_the_answer(door: DoorProcess, guest
 def test_a_connection_that_was_carried_blindly_ends_when_it_is_to_be_seen(
     door: DoorProcess, guest: StandInGuest, site: Upstream, authority: Certificates
 ) -> None:
-    door.attach(guest, policy(site))
+    door.attach(guest, allowing(site))
     stream = guest.connect("up.test", site.port, "socks")
     assert stream.answer() == {"ok": True}
     Tls(authority.client(), "up.test", stream.socket.sendall).finish(stream.socket)
-    door.ask(SetPolicy, sandbox_id="sb_1", policy=policy(site, "/open/**"))
+    door.ask(SetPolicy, sandbox_id="sb_1", policy=allowing(site, paths=["/open/**"]))
     stream.rest()
     assert door.event("egress_revoked")["host"] == "up.test"

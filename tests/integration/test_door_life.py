@@ -12,21 +12,9 @@ import pytest
 from cloche.egress.messages import Publish, SetPolicy, StreamReply, Unpublish
 from cloche.model.egress import EgressPolicy, EgressRule
 from tests.integration.dns_server import DnsServer
+from tests.integration.door_fixtures import allowing, works
 from tests.integration.door_guest import WAIT, DoorProcess, StandInGuest, door_process, stand_in_guest
 from tests.integration.door_world import Upstream, echo, hello_http, upstream
-
-LOOPBACK = ["127.0.0.0/8"]
-
-
-def allowing(server: Upstream) -> EgressPolicy:
-    rule = EgressRule(hosts=["up.test"], ports=[str(server.port)], addresses=LOOPBACK)
-    return EgressPolicy(rules=[rule])
-
-
-def works(guest: StandInGuest, server: Upstream) -> None:
-    stream = guest.connect("up.test", server.port)
-    assert stream.answer() == {"ok": True}
-    assert stream.ask(b"hello") == b"hello"
 
 
 class TestNode:

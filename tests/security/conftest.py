@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from tests import ordinary_user
+from tests.integration.door_fixtures import authority, dns, door, guest, neighbours, other, server
 from tests.security import planting
 
+__all__ = ["authority", "dns", "door", "guest", "neighbours", "other", "server"]
 HERE = Path(__file__).parent
 #: mode of ids → user of the host that has it, None for the one who runs the suite
 MODES = {"range": None, "helper": "cloche-test", "one": "cloche-test1"}

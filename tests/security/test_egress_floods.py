@@ -13,11 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 from cloche.egress.messages import SetPolicy
-from cloche.model.egress import EgressPolicy, EgressRule
-from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process, stand_in_guest
-from tests.integration.door_world import Upstream, echo, upstream
+from cloche.model.egress import EgressPolicy
+from tests.integration.door_fixtures import allowing, works
+from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest
+from tests.integration.door_world import Upstream
 
+pytestmark = pytest.mark.usefixtures("neighbours")
 MANY = 1100
 #: of all that a sandbox holds open with what it has begun to say
 MAX_GROWTH_KIB = 80_000
@@ -30,45 +31,6 @@ def descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def other() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream(echo) as server:
-        yield server
-
-
-def policy(server: Upstream) -> EgressPolicy:
-    return EgressPolicy(rules=[EgressRule(hosts=["up.test"], ports=[str(server.port)], addresses=["127.0.0.0/8"])])
-
-
-@pytest.fixture
-def door(guest: StandInGuest, other: StandInGuest, server: Upstream) -> Iterator[DoorProcess]:
-    with dns_server() as dns, door_process(resolver=dns.address) as door:
-        dns.add("up.test", "127.0.0.1")
-        door.attach(guest, policy(server))
-        door.attach(other, policy(server), sandbox_id="sb_2", name="other")
-        yield door
-
-
-def works(guest: StandInGuest, server: Upstream) -> None:
-    stream = guest.connect("up.test", server.port)
-    stream.socket.sendall(b"x")
-    assert stream.answer() == {"ok": True}
-    assert stream.ask(b"y") == b"xy"
-    stream.close()
 
 
 def memory_kib(door: DoorProcess) -> int:
@@ -140,7 +102,7 @@ def test_policies_that_change_while_code_connects(door: DoorProcess, guest: Stan
 
     def flap() -> None:
         for _ in range(100):
-            for now in (policy(server), EgressPolicy(), None, EgressPolicy(default="ask")):
+            for now in (allowing(server), EgressPolicy(), None, EgressPolicy(default="ask")):
                 door.ask(SetPolicy, sandbox_id="sb_1", policy=now)
         door.ask(SetPolicy, sandbox_id="sb_1", policy=EgressPolicy())
         over.set()
@@ -166,7 +128,7 @@ def test_policies_that_change_while_code_connects(door: DoorProcess, guest: Stan
 def test_nobody_is_left_behind(door: DoorProcess, guest: StandInGuest, server: Upstream) -> None:
     """Connections that code leaves in every state cost no descriptor afterwards."""
     works(guest, server)
-    door.ask(SetPolicy, sandbox_id="sb_1", policy=policy(server))
+    door.ask(SetPolicy, sandbox_id="sb_1", policy=allowing(server))
     before = len(os.listdir(f"/proc/{door.process.pid}/fd"))
     for via in ("redirect", "socks") * 40:
         stream = guest.connect("up.test", server.port, via)

@@ -6,55 +6,18 @@ import base64
 import json
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
-from cloche.model.egress import EgressPolicy, EgressRule
-from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process, stand_in_guest
-from tests.integration.door_world import Upstream, echo, upstream
+from tests.integration.door_fixtures import works
+from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest
+from tests.integration.door_world import Upstream
 
+pytestmark = pytest.mark.usefixtures("neighbours")
 DEEP = b"[" * 2000
 VERY_DEEP = b'{"a":' * 10_000
 ODD_TEXTS = ["\n{}", "\x1b]0;owned\x07", "\x1b[2J", "\u202eevil", "\u2028", "\x00", "a\r\nSet-Cookie: b", "é" * 200]
 WHOLE_LINES = b'{"op":"need","streams":%d}\n'
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def other() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def door(guest: StandInGuest, other: StandInGuest, server: Upstream) -> Iterator[DoorProcess]:
-    """It must have nothing to log at its end."""
-    rule = EgressRule(hosts=["up.test"], ports=[str(server.port)], addresses=["127.0.0.0/8"])
-    with dns_server() as dns, door_process(resolver=dns.address) as door:
-        dns.add("up.test", "127.0.0.1")
-        for number, one in enumerate((guest, other)):
-            name = f"box{number}"
-            door.attach(one, EgressPolicy(rules=[rule]), sandbox_id=f"sb_{number}", name=name)
-        yield door
-
-
-def works(guest: StandInGuest, server: Upstream) -> None:
-    stream = guest.connect("up.test", server.port)
-    assert stream.answer() == {"ok": True}
-    assert stream.ask(b"x") == b"x"
 
 
 def framed(head: bytes) -> bytes:
@@ -125,7 +88,7 @@ def test_it_wants_more_streams_than_there_are(door: DoorProcess, guest: StandInG
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_a_line_of_the_audit_stays_a_line(door: DoorProcess, guest: StandInGuest, text: str) -> None:
     """Whatever the guest says of process and host."""
-    forged = '"}\n{"time":1,"sandbox_id":"sb_1","via":"proxy","verdict":"allowed","host":"bank.test"}\n'
+    forged = '"}\n{"time":1,"sandbox_id":"sb_2","via":"proxy","verdict":"allowed","host":"bank.test"}\n'
     for host in (text, forged, "no.test"):
         assert guest.connect(host, 443, "socks", process=text + forged, pid=7).answer()["code"] == "denied"
     stream = guest.proxy()
@@ -136,7 +99,7 @@ def test_a_line_of_the_audit_stays_a_line(door: DoorProcess, guest: StandInGuest
     lines = (door.home / "audit" / "egress.jsonl").read_bytes().split(b"\n")
     assert lines.pop() == b""
     decoded = [json.loads(line) for line in lines]
-    assert {(line["sandbox_id"], line["verdict"]) for line in decoded} == {("sb_0", "denied")}
+    assert {(line["sandbox_id"], line["verdict"]) for line in decoded} == {("sb_1", "denied")}
     assert all(byte >= 0x20 for line in lines for byte in line)
 
 
@@ -144,7 +107,7 @@ def test_it_answers_for_addresses_that_nobody_asked_about(
     door: DoorProcess, guest: StandInGuest, server: Upstream
 ) -> None:
     """The name that it says an address stands for is decided like any other."""
-    for name in ("up.test", "127.0.0.1", "localhost", "box1.sandbox", "no.test", None, "", "x" * 500):
+    for name in ("up.test", "127.0.0.1", "localhost", "other.sandbox", "no.test", None, "", "x" * 500):
         stream = guest.connect("198.18.0.1", server.port, "socks")
         asked = guest.hear()
         guest.say(op="named", id=asked["id"] + 1, name="up.test")

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from cloche.egress.messages import Answer, SetPolicy
 from cloche.model.egress import AcceptRule, EgressBudget, EgressPolicy, EgressRule
-from tests.integration.dns_server import DnsServer, dns_server
-from tests.integration.door_guest import DoorProcess, StandInGuest, door_process, stand_in_guest
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_guest import DoorProcess, StandInGuest, stand_in_guest
 from tests.integration.door_world import WAIT, Upstream, echo, hello_http, upstream
 
 LOOPBACK = ["127.0.0.0/8"]
 
 
-@pytest.fixture
-def dns() -> Iterator[DnsServer]:
-    with dns_server() as server:
-        for name in ("up.test", "evil.test"):
-            server.add(name, "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(dns: DnsServer) -> Iterator[DoorProcess]:
-    with door_process(resolver=dns.address) as door:
-        yield door
+@pytest.fixture(autouse=True)
+def another_name(dns: DnsServer) -> None:
+    dns.add("evil.test", "127.0.0.1")
 
 
 def asking(server: Upstream, *hosts: str, **more: list[str]) -> EgressPolicy:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cloche.model.egress import EgressPolicy, EgressRule
-from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process, stand_in_guest
+from tests.integration.door_fixtures import allowing
+from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest
 from tests.integration.door_world import Upstream, upstream
 
 SNI, ECH, OLD_ESNI = 0, 0xFE0D, 0xFFCE
@@ -82,12 +81,6 @@ LIES: dict[str, bytes] = {
 
 
 @pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
 def got() -> bytearray:
     return bytearray()
 
@@ -103,16 +96,11 @@ def server(got: bytearray) -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def begin(guest: StandInGuest, server: Upstream) -> Iterator[Callable[..., GuestStream]]:
+def begin(guest: StandInGuest, server: Upstream, door: DoorProcess) -> Iterator[Callable[..., GuestStream]]:
     """Connects to the allowed name."""
-    with dns_server() as dns, door_process(resolver=dns.address) as door:
-        dns.add("up.test", "127.0.0.1")
-        rule = EgressRule(
-            hosts=["up.test"], ports=[str(server.port)], protocols=["tls", "http"], addresses=["127.0.0.0/8"]
-        )
-        door.attach(guest, EgressPolicy(rules=[rule]))
-        yield lambda via="redirect": guest.connect("up.test", server.port, via)
-        check_alive(door)
+    door.attach(guest, allowing(server, protocols=["tls", "http"]))
+    yield lambda via="redirect": guest.connect("up.test", server.port, via)
+    check_alive(door)
 
 
 def check_alive(door: DoorProcess) -> None:

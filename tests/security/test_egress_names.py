@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from cloche.model.egress import EgressPolicy, EgressRule
-from tests.integration.dns_server import DnsServer, dns_server
-from tests.integration.door_guest import DoorProcess, StandInGuest, door_process, stand_in_guest
-from tests.integration.door_world import Upstream, echo, upstream
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_fixtures import allowing
+from tests.integration.door_guest import DoorProcess, StandInGuest
+from tests.integration.door_world import Upstream
 
 #: each is this machine, a name that no rule has, or nothing at all
 HOSTS = [
@@ -25,33 +23,11 @@ HOSTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def names() -> Iterator[DnsServer]:
-    with dns_server() as server:
-        server.add("up.test", "127.0.0.1")
-        server.add("evil.test", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream(echo) as server:
-        yield server
-
-
-@pytest.fixture
-def door(names: DnsServer, guest: StandInGuest, server: Upstream) -> Iterator[DoorProcess]:
-    """One name is allowed, and leads to this machine."""
-    with door_process(resolver=names.address) as door:
-        rule = EgressRule(hosts=["up.test"], ports=[str(server.port)], addresses=["127.0.0.0/8"])
-        door.attach(guest, EgressPolicy(rules=[rule]))
-        yield door
+@pytest.fixture(autouse=True)
+def one_name_is_allowed(dns: DnsServer, guest: StandInGuest, server: Upstream, door: DoorProcess) -> None:
+    """It leads to this machine, as another does that is not."""
+    dns.add("evil.test", "127.0.0.1")
+    door.attach(guest, allowing(server))
 
 
 def refused(guest: StandInGuest, host: str, port: int, via: str) -> None:
@@ -75,7 +51,7 @@ def refused(guest: StandInGuest, host: str, port: int, via: str) -> None:
 
 @pytest.mark.parametrize("via", ["redirect", "socks", "connect", "absolute", "other host"])
 def test_none_of_them_leads_to_the_server(
-    door: DoorProcess, guest: StandInGuest, server: Upstream, names: DnsServer, via: str
+    door: DoorProcess, guest: StandInGuest, server: Upstream, dns: DnsServer, via: str
 ) -> None:
     for host in HOSTS:
         # no head names nothing, and an empty Host says nothing against the target
@@ -83,14 +59,14 @@ def test_none_of_them_leads_to_the_server(
             continue
         refused(guest, host, server.port, via)
     assert server.count == 0
-    assert {name for name, _ in names.asked} <= {"up.test"}
+    assert {name for name, _ in dns.asked} <= {"up.test"}
 
 
-def test_nor_can_the_resolver_be_made_to_ask(door: DoorProcess, guest: StandInGuest, names: DnsServer) -> None:
+def test_nor_can_the_resolver_be_made_to_ask(door: DoorProcess, guest: StandInGuest, dns: DnsServer) -> None:
     for host in HOSTS:
         if len(host) < 250:
             assert guest.resolve(host) == "no", host
-    assert names.asked == []
+    assert dns.asked == []
 
 
 @pytest.mark.parametrize("host", ["up.test", "UP.TEST", "up.test.", "\uff55\uff50.test", "Up\u3002tEst"])

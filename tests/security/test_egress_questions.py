@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 
-import dns.message
-import dns.rcode
 import pytest
+from dns.message import Message, from_wire, make_query
+from dns.rcode import NXDOMAIN
 
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
-from tests.integration.dns_server import DnsServer, dns_server
-from tests.integration.door_guest import DoorProcess, StandInGuest, door_process, stand_in_guest
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_guest import DoorProcess, StandInGuest
 from tests.integration.door_world import echo, upstream
 
 LEAK = "4c6f6f6b2c20612076616c7565.attacker.test"
@@ -31,64 +30,43 @@ POLICIES = {
 ALIKE = ["attacker.test", "xup.test", "up.test.attacker.test", "up-test", "up.tests"]
 
 
-@pytest.fixture
-def names() -> Iterator[DnsServer]:
-    with dns_server() as server:
-        server.add("up.test", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(names: DnsServer) -> Iterator[DoorProcess]:
-    with door_process(resolver=names.address) as door:
-        yield door
-
-
-def query(guest: StandInGuest, name: str, kind: str) -> dns.message.Message:
-    asked = dns.message.make_query(name, kind)
+def query(guest: StandInGuest, name: str, kind: str) -> Message:
+    asked = make_query(name, kind)
     guest.say(op="query", id=9, message=base64.b64encode(asked.to_wire()).decode())
-    answer = dns.message.from_wire(base64.b64decode(guest.hear()["message"]))
+    answer = from_wire(base64.b64decode(guest.hear()["message"]))
     assert answer.id == asked.id
     return answer
 
 
 @pytest.mark.parametrize("kind", POLICIES)
-def test_names_carry_nothing_out(door: DoorProcess, guest: StandInGuest, names: DnsServer, kind: str) -> None:
+def test_names_carry_nothing_out(door: DoorProcess, guest: StandInGuest, dns: DnsServer, kind: str) -> None:
     door.attach(guest, POLICIES[kind])
     for name in (LEAK, LEAK.upper(), LEAK + "."):
         guest.resolve(name)
     for other in ("TXT", "MX", "NS", "CNAME", "NULL", "ANY", "HTTPS", "SVCB", "TYPE65399", "DNSKEY"):
         assert query(guest, LEAK, other).answer == []
-    assert names.asked == []
+    assert dns.asked == []
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_names_that_look_like_an_allowed_one(
-    door: DoorProcess, guest: StandInGuest, names: DnsServer, name: str
-) -> None:
+def test_names_that_look_like_an_allowed_one(door: DoorProcess, guest: StandInGuest, dns: DnsServer, name: str) -> None:
     door.attach(guest, POLICIES["names below"])
     assert guest.resolve(name) == "no"
-    assert query(guest, name, "TXT").rcode() == dns.rcode.NXDOMAIN
-    assert names.asked == []
+    assert query(guest, name, "TXT").rcode() == NXDOMAIN
+    assert dns.asked == []
 
 
 def test_somebody_who_is_to_be_asked_is_asked_before_the_name_server(
-    door: DoorProcess, guest: StandInGuest, names: DnsServer
+    door: DoorProcess, guest: StandInGuest, dns: DnsServer
 ) -> None:
     door.attach(guest, POLICIES["ask"])
     assert guest.resolve(LEAK) == "yes"
     guest.connect(LEAK, 443, "socks")
     assert door.event("egress_ask")["host"] == LEAK.lower()
-    assert names.asked == []
+    assert dns.asked == []
 
 
-def test_a_secret_lets_only_its_own_host_be_asked_for(door: DoorProcess, guest: StandInGuest, names: DnsServer) -> None:
+def test_a_secret_lets_only_its_own_host_be_asked_for(door: DoorProcess, guest: StandInGuest, dns: DnsServer) -> None:
     from cloche.egress.messages import GivenSecret
 
     placeholder = "cloche-secret-" + "0" * 32
@@ -96,7 +74,7 @@ def test_a_secret_lets_only_its_own_host_be_asked_for(door: DoorProcess, guest: 
     door.attach(guest, EgressPolicy(), secrets=[given])
     assert guest.resolve("up.test") == "yes"
     assert guest.resolve(placeholder + ".attacker.test") == "no"
-    assert {name for name, _ in names.asked} == {"up.test"}
+    assert {name for name, _ in dns.asked} == {"up.test"}
 
 
 @pytest.mark.parametrize(
@@ -119,10 +97,10 @@ def test_a_secret_lets_only_its_own_host_be_asked_for(door: DoorProcess, guest: 
     ],
 )
 def test_a_name_that_leads_home(
-    door: DoorProcess, guest: StandInGuest, names: DnsServer, kind: str, records: list[str]
+    door: DoorProcess, guest: StandInGuest, dns: DnsServer, kind: str, records: list[str]
 ) -> None:
-    names.add("evil.test", records, kind=kind)
-    names.add("localhost", "127.0.0.1")
+    dns.add("evil.test", records, kind=kind)
+    dns.add("localhost", "127.0.0.1")
     with upstream(echo) as server:
         door.attach(guest, EgressPolicy(default="allow"))
         answer = guest.connect("evil.test", server.port, "socks").answer()
@@ -130,10 +108,10 @@ def test_a_name_that_leads_home(
         assert server.count == 0
 
 
-def test_a_denied_range_in_another_form(door: DoorProcess, guest: StandInGuest, names: DnsServer) -> None:
+def test_a_denied_range_in_another_form(door: DoorProcess, guest: StandInGuest, dns: DnsServer) -> None:
     """Who denies an IPv4 range means the same place in IPv6, too."""
-    names.add("evil.test", ["::ffff:192.0.2.7"], kind="AAAA")
-    names.add("evil6.test", ["64:ff9b::192.0.2.7"], kind="AAAA")
+    dns.add("evil.test", ["::ffff:192.0.2.7"], kind="AAAA")
+    dns.add("evil6.test", ["64:ff9b::192.0.2.7"], kind="AAAA")
     door.attach(guest, EgressPolicy(default="allow", rules=[EgressRule(action="deny", cidrs=["192.0.2.0/24"])]))
     for host in ("evil.test", "evil6.test", "::ffff:192.0.2.7", "64:ff9b::c000:207", "192.0.2.7", "0xc0.0.519"):
         assert guest.connect(host, 9, "socks").answer()["code"] == "denied", host

@@ -9,7 +9,7 @@ import pytest
 
 from cloche.model.egress import EgressPolicy, EgressRule
 from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process, stand_in_guest
+from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest, door_process
 from tests.integration.door_world import Upstream
 
 EVIL = "evil.test"
@@ -37,12 +37,6 @@ def site() -> Iterator[Site]:
         yield server
     finally:
         server.close()
-
-
-@pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
 
 
 @pytest.fixture(scope="module")

@@ -13,30 +13,17 @@ import pytest
 
 from cloche.egress.messages import GivenSecret
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
-from tests.integration.dns_server import dns_server
-from tests.integration.door_guest import DoorProcess, StandInGuest, door_process, stand_in_guest
-from tests.integration.door_world import Certificates, certificates
+from tests.integration.dns_server import DnsServer
+from tests.integration.door_guest import DoorProcess, StandInGuest, door_process
+from tests.integration.door_world import Certificates
 from tests.security.egress_secret_world import BASIC, OTHERS, PLACEHOLDER, SECRET, VALUE, Code, Site, request
 
 
-@pytest.fixture(scope="module")
-def authority() -> Iterator[Certificates]:
-    with certificates() as found:
-        yield found
-
-
 @pytest.fixture
-def guest() -> Iterator[StandInGuest]:
-    with stand_in_guest() as guest:
-        yield guest
-
-
-@pytest.fixture
-def door(authority: Certificates) -> Iterator[DoorProcess]:
+def door(dns: DnsServer, authority: Certificates) -> Iterator[DoorProcess]:
     """Wherever a test leads, the value is in nothing that the door writes or tells."""
-    with dns_server() as dns, door_process(resolver=dns.address, upstream_authorities=authority.file) as door:
-        for name in ("up.test", "evil.test"):
-            dns.add(name, "127.0.0.1")
+    dns.add("evil.test", "127.0.0.1")
+    with door_process(resolver=dns.address, upstream_authorities=authority.file) as door:
         yield door
         door.detach_all()
         door.close()
@@ -112,12 +99,13 @@ def test_a_site_that_leads_to_another_host(door: DoorProcess, guest: StandInGues
     assert SECRET in site.got and b"302" in answer and SECRET not in answer, answer
 
 
-def test_a_placeholder_of_another_sandbox_is_just_text(door: DoorProcess, guest: StandInGuest, site: Site) -> None:
+def test_a_placeholder_of_another_sandbox_is_just_text(
+    door: DoorProcess, guest: StandInGuest, other: StandInGuest, site: Site
+) -> None:
     attach(door, guest, site)
-    with stand_in_guest() as other:
-        given = GivenSecret(secret=Secret(name="T", hosts=["up.test"]), value="another value", placeholder=OTHERS)
-        door.attach(other, EgressPolicy(), sandbox_id="sb_2", name="other", secrets=[given])
-        Code(door, guest, site).ask(request(site, f"Authorization: Bearer {OTHERS}"))
+    given = GivenSecret(secret=Secret(name="T", hosts=["up.test"]), value="another value", placeholder=OTHERS)
+    door.attach(other, EgressPolicy(), sandbox_id="sb_2", name="other", secrets=[given])
+    Code(door, guest, site).ask(request(site, f"Authorization: Bearer {OTHERS}"))
     assert OTHERS.encode() in site.got and b"another value" not in site.got
 
 
