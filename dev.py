@@ -46,6 +46,8 @@ APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap", "tinyproxy": "tinyproxy-bin", "past
 BENCHMARKS = {"--vm": "benchmarks.vm", "--net": "benchmarks.network"}
 #: a client in another language for the tests of `cloche mcp`; what npm fetches is pinned by hashes
 INSPECTOR = ROOT / ".cache" / "inspector"
+#: what tests boot; scripts that say what cannot be had
+PREPARED = ["scripts/prepare_vm.py", "scripts/prepare_debian_root.py"]
 PRINTED = {"spec/openapi.json": ["-m", "cloche.api.openapi"]}
 WRITTEN = [["scripts/generate_sync.py"], ["scripts/generate_reference.py"]]
 DEMO = """
@@ -79,7 +81,8 @@ def test(arguments: list[str]) -> int:
         apt_install(APT_FOR_TESTS)
     if not os.environ.get("CLOCHE_DEV_NO_SETUP"):
         install_inspector()
-        venv_run("scripts/prepare_vm.py")
+        for script in PREPARED:
+            venv_run(script)
     if arguments:
         return venv_run("-m", "pytest", *arguments)
     both = ["-m", "pytest", "-q", "-n", "2"]
@@ -143,7 +146,7 @@ def dev_install(arguments: list[str]) -> int:
 def setup(arguments: list[str]) -> int:
     """As root on Debian or Ubuntu: install the packages that some tests and benchmarks use, where they are missing."""
     install()
-    return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS) or venv_run("scripts/prepare_vm.py")
+    return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS) or max(venv_run(script) for script in PREPARED)
 
 
 def generate(arguments: list[str]) -> int:

@@ -102,7 +102,8 @@ class TestNpm:
 
 @pytest.mark.parametrize("way", WAYS)
 class TestApt:
-    #: a system of its own: the image `host` shows that of the machine, and not what was installed there
+    #: a state of its own: the image `host` shows the machine's /usr without a package database to go with it. A whole
+    #: Debian with apt in it has a test of its own
     OPTIONS = (
         "-oDir::State=/tmp/apt/state", "-oDir::Cache=/tmp/apt/cache", "-oDir::State::status=/var/lib/dpkg/status",
         "-oDir::Etc::sourcelist=/tmp/apt/sources.list", "-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root",
