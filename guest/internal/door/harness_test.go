@@ -59,6 +59,20 @@ func attach(t *testing.T, d *Door) *outer {
 	return o
 }
 
+// attached is the host's end of a door that is open.
+func attached(t *testing.T) *outer {
+	t.Helper()
+	return attach(t, openDoor(t))
+}
+
+// redirected is a connection of the code to this place, and the stream on which the host hears of it.
+func (o *outer) redirected(place string) (stream *net.UnixConn, code *net.TCPConn) {
+	o.t.Helper()
+	redirectTo(o.d, place)
+	stream = o.park()
+	return stream, dial(o.t, o.d, "redirect")
+}
+
 func (d *Door) current() *control {
 	d.control.mu.Lock()
 	defer d.control.mu.Unlock()

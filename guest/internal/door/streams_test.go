@@ -10,11 +10,8 @@ import (
 )
 
 func TestRedirectedConnectionIsCarriedWithItsDestination(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "203.0.113.7:443")
-	stream := o.park()
-	code := dial(t, d, "redirect")
+	o := attached(t)
+	stream, code := o.redirected("203.0.113.7:443")
 	mustSay(t, code, "before the answer")
 	if h := readHead(t, stream); h.Kind != "connect" || h.Host != "203.0.113.7" || h.Port != 443 || h.Via != "redirect" {
 		t.Fatalf("%+v", h)
@@ -32,11 +29,8 @@ func TestRedirectedConnectionIsCarriedWithItsDestination(t *testing.T) {
 }
 
 func TestRefusalResetsARedirectedConnection(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "[2001:db8::1]:80")
-	stream := o.park()
-	code := dial(t, d, "redirect")
+	o := attached(t)
+	stream, code := o.redirected("[2001:db8::1]:80")
 	if h := readHead(t, stream); h.Host != "2001:db8::1" {
 		t.Fatalf("%+v", h)
 	}
@@ -45,11 +39,8 @@ func TestRefusalResetsARedirectedConnection(t *testing.T) {
 }
 
 func TestWhatTheDoorGivesUpIsResetForTheCode(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "203.0.113.7:443")
-	stream := o.park()
-	code := dial(t, d, "redirect")
+	o := attached(t)
+	stream, code := o.redirected("203.0.113.7:443")
 	readHead(t, stream)
 	sendVerdict(t, stream, `{"ok":true}`)
 	_ = stream.Close()
@@ -63,22 +54,18 @@ func TestWhatTheDoorGivesUpIsResetForTheCode(t *testing.T) {
 }
 
 func TestAddressThatWasNeverGivenOutIsResetWithoutAsking(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "198.18.0.99:443")
+	o := attached(t)
+	redirectTo(o.d, "198.18.0.99:443")
 	o.park()
-	mustBeReset(t, d, "redirect")
-	if len(d.parked.streams) != 1 {
+	mustBeReset(t, o.d, "redirect")
+	if len(o.d.parked.streams) != 1 {
 		t.Fatal("the door was asked")
 	}
 }
 
 func TestNameOfAnAddressGoesToTheDoor(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, d.names.address("example.com").String()+":8443")
-	stream := o.park()
-	dial(t, d, "redirect")
+	o := attached(t)
+	stream, _ := o.redirected(o.d.names.address("example.com").String() + ":8443")
 	if h := readHead(t, stream); h.Host != "example.com" || h.Port != 8443 {
 		t.Fatalf("%+v", h)
 	}
@@ -107,10 +94,9 @@ func TestAttemptsAreTheNewest(t *testing.T) {
 }
 
 func TestProxyClientIsHandedOverUnread(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
+	o := attached(t)
 	stream := o.park()
-	code := dial(t, d, "proxy")
+	code := dial(t, o.d, "proxy")
 	mustSay(t, code, "CONNECT x:1 HTTP/1.1\r\n\r\n")
 	if h := readHead(t, stream); h.Kind != "proxy" || h.Host != "" {
 		t.Fatalf("%+v", h)
@@ -145,16 +131,15 @@ func TestClosedProxySaysSoAndRemembers(t *testing.T) {
 }
 
 func TestBurstWaitsForStreamsAndAsksForThem(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "203.0.113.7:443")
+	o := attached(t)
+	redirectTo(o.d, "203.0.113.7:443")
 	const burst = 200
 	var clients sync.WaitGroup
 	for range burst {
 		clients.Add(1)
 		go func() {
 			defer clients.Done()
-			code, err := net.Dial("tcp", d.address("redirect"))
+			code, err := net.Dial("tcp", o.d.address("redirect"))
 			if err != nil {
 				t.Error(err)
 				return
@@ -183,16 +168,15 @@ func TestBurstWaitsForStreamsAndAsksForThem(t *testing.T) {
 }
 
 func TestControlStreamThatEndsTakesItsParkedStreamsAlong(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
+	o := attached(t)
 	first, second := o.park(), o.park()
 	_ = o.control.Close()
 	mustEnd(t, first)
 	mustEnd(t, second)
 	inner, _ := streams(t)
-	for d.Attached() {
+	for o.d.Attached() {
 	}
-	if d.Park(inner) == nil || d.MayPark() == nil {
+	if o.d.Park(inner) == nil || o.d.MayPark() == nil {
 		t.Fatal("parked for nobody")
 	}
 }
@@ -222,26 +206,24 @@ func TestWhoWaitsIsServedByTheNextDoor(t *testing.T) {
 }
 
 func TestParkedStreamsThatDiedArePassedOver(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "203.0.113.7:443")
+	o := attached(t)
+	redirectTo(o.d, "203.0.113.7:443")
 	alive := o.park()
 	for range 5 {
 		_ = o.park().Close()
 	}
-	dial(t, d, "redirect")
+	dial(t, o.d, "redirect")
 	readHead(t, alive)
 }
 
 func TestTooManyParkedStreamsAreRefused(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
+	o := attached(t)
 	for range maxParked {
 		o.park()
 	}
 	inner, _ := streams(t)
 	defer inner.Close()
-	if d.MayPark() != errFull || d.Park(inner) != errFull {
+	if o.d.MayPark() != errFull || o.d.Park(inner) != errFull {
 		t.Fatal("one too many")
 	}
 }
@@ -275,11 +257,8 @@ func TestLinesOfTheDoorAreBounded(t *testing.T) {
 }
 
 func TestAllBytesArriveInBothDirections(t *testing.T) {
-	d := openDoor(t)
-	o := attach(t, d)
-	redirectTo(d, "203.0.113.7:443")
-	stream := o.park()
-	code := dial(t, d, "redirect")
+	o := attached(t)
+	stream, code := o.redirected("203.0.113.7:443")
 	readHead(t, stream)
 	sendVerdict(t, stream, `{"ok":true}`)
 	const size = 32 << 20
