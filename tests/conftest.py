@@ -13,3 +13,9 @@ from tests.vm_assets import vm_assets  # noqa: E402
 from tests.vm_root import small_host, vm_home, vm_place  # noqa: E402
 
 __all__ = ["pytest_addoption", "small_host", "vm_assets", "vm_home", "vm_place"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What the node runs on; files that test other event loops, too, have a fixture of their own."""
+    return "asyncio"

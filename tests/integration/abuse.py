@@ -15,11 +15,6 @@ PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def boxes(tmp_path: Path) -> AsyncIterator[Bench]:
     missing = [
         check for check in await NamespaceEngine(tmp_path).check() if check.required and check.status == "missing"

@@ -10,9 +10,9 @@ import pytest
 from cloche.engines.bench import Bench
 from cloche.model.limits import Limits
 from cloche.model.sandbox import SandboxSpec
-from tests.integration.abuse import alive, anyio_backend, boxes, over_a_stop, python
+from tests.integration.abuse import alive, boxes, over_a_stop, python
 
-__all__ = ["anyio_backend", "boxes"]
+__all__ = ["boxes"]
 
 pytestmark = pytest.mark.anyio
 

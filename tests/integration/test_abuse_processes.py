@@ -18,9 +18,9 @@ from cloche.model.errors import ClocheError, SandboxDeadError
 from cloche.model.limits import Limits
 from cloche.model.process import ProcessSpec
 from cloche.model.sandbox import SandboxSpec
-from tests.integration.abuse import PATIENCE_SECONDS, alive, anyio_backend, boxes, python
+from tests.integration.abuse import PATIENCE_SECONDS, alive, boxes, python
 
-__all__ = ["anyio_backend", "boxes"]
+__all__ = ["boxes"]
 
 pytestmark = pytest.mark.anyio
 

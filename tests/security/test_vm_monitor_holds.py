@@ -21,11 +21,6 @@ DISK_MIB = 32
 ACCESS = os.O_ACCMODE
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def files(pid: int) -> Iterator[tuple[str, int]]:
     """Name and way of every file with a place that it holds open; devices of every process are not worth a word."""
     for number in os.listdir(f"/proc/{pid}/fd"):

@@ -37,11 +37,6 @@ PATIENCE_SECONDS = 60.0
 Talk = Callable[[socket.socket, str, list[int]], None]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @contextlib.contextmanager
 def lying(path: Path, talk: Talk) -> Iterator[Path]:
     """QMP, spoken by a thread of its own: `talk` answers every command but the first."""

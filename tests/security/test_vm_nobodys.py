@@ -18,11 +18,6 @@ SECRET = "the-project-of-alice"
 LOOK = 'print(open("/dev/vdb", "rb").read().count(b"the-project-" + b"of-alice"), end="")'
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def refilled(boxes: Bench) -> None:
     """Return when another machine waits."""
     engine = boxes.engine

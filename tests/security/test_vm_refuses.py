@@ -17,11 +17,6 @@ from tests.vm_root import VmPlace
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_one_that_refuses_to_thaw_is_captured_no_longer(
     vm_place: VmPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

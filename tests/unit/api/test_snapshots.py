@@ -10,11 +10,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def api(tmp_path):
     async with Place(tmp_path) as place, serve(tmp_path, place.services) as served:
         assert (await served.ask("POST", "/v1/sandboxes", {"name": "a"}))[0] == 201

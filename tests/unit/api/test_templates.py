@@ -12,11 +12,6 @@ TEMPLATE = {
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def api(tmp_path):
     async with serve(tmp_path) as served:
         yield served

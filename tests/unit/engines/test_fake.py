@@ -27,11 +27,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def boxes(tmp_path: Path) -> AsyncIterator[Bench]:
     async with bench(FakeEngine, tmp_path) as made:
         yield made

@@ -61,8 +61,7 @@ async def _survey(home: Path) -> list[Candidate]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_survey_asks_the_engine(tmp_path: Path, anyio_backend: str) -> None:
+async def test_survey_asks_the_engine(tmp_path: Path) -> None:
     (found,) = await _survey(tmp_path)
     assert (found.name, found.isolation, found.missing()) == ("fake", "none", [])
 

@@ -31,11 +31,6 @@ WAIT = 10
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def box() -> AsyncIterator[FakeBox]:
     made = FakeBox("sb_test", Limits().resolved(), Filesystem(8 << 20))
     made.boot()

@@ -1,68 +1,19 @@
 """The calls for the inner end of the door: what goes over the wire, and that nothing impossible comes back from it."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
-from cloche.engines.fake.streams import MemoryChannel, MemoryStream, pair
 from cloche.guest_api import Guest
 from cloche.guest_api.egress import EgressAttempt, EgressSetup
 from cloche.model.errors import GuestError, InvalidError
+from tests.unit.guest_api.scripted import Scripted, answer
 
 pytestmark = pytest.mark.anyio
 TRIED = {"host": "example.com", "port": 443, "protocol": "tcp", "count": 2, "last": 1.5}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-def answer(status: int, body: object = None) -> bytes:
-    content = b"" if body is None else json.dumps(body).encode()
-    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(content), content)
-
-
-class Scripted:
-    """A guest that gives the same answer to everything, and keeps the last body."""
-
-    def __init__(self) -> None:
-        self.answer, self.head, self.body = answer(200, {}), b"", b""
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def connect(self) -> MemoryStream:
-        ours, theirs = pair()
-        self.tasks.append(asyncio.get_running_loop().create_task(self._serve(theirs)))
-        return ours
-
-    async def _serve(self, stream: MemoryStream) -> None:
-        seen = b""
-        while b"\r\n\r\n" not in seen:
-            seen += await stream.read(65536)
-        self.head, _, self.body = seen.partition(b"\r\n\r\n")
-        await stream.write(self.answer)
-        await stream.close()
-
-
-@pytest.fixture
-async def scripted() -> AsyncIterator[Scripted]:
-    made = Scripted()
-    yield made
-    for task in made.tasks:
-        task.cancel()
-    await asyncio.gather(*made.tasks, return_exceptions=True)
-
-
-@pytest.fixture
-async def guest(scripted: Scripted) -> AsyncIterator[Guest]:
-    async with Guest(MemoryChannel(scripted.connect)) as client:
-        yield client
-
-
 async def test_what_is_not_said_is_not_sent(guest: Guest, scripted: Scripted) -> None:
-    scripted.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
     await guest.configure_egress(EgressSetup(mode="closed"))
     assert scripted.head.startswith(b"PUT /v1/egress ") and json.loads(scripted.body) == {"mode": "closed"}
     await guest.configure_egress(EgressSetup(mode="open", proxy_env=True, authority_pem="P", placeholders={"A": "b"}))

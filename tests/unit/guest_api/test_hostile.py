@@ -24,11 +24,6 @@ HEALTH = {"api_version": 1, "guest_version": "1", "sandbox_id": "sb", "nonce": "
 ID = "p_" + "0" * 26
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Liar:
     """A guest that answers every request with the same bytes."""
 

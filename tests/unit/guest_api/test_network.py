@@ -18,11 +18,6 @@ WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 NO_BODY: Headers = [(b"Content-Length", b"0")]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Guest:
     """Each stream that is opened is served by hand: `opened[n]` is the guest's end of it."""
 

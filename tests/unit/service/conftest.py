@@ -4,11 +4,6 @@ from tests.unit.service.place import Place
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def place(tmp_path):
     async with Place(tmp_path) as made:
         yield made

@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 __all__ = ["store"]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def waiting(store, state="running"):
     row = msgspec.structs.replace(record(state=state, project_id=POOL_PROJECT), pool_key="k")
     return await put(store, row)

@@ -13,11 +13,6 @@ pytestmark = pytest.mark.anyio
 RUNNING = frozenset({"running"})
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def port_of(row, port=8000, address_port=40000):
     return PublishedPort(sandbox_id=row.sandbox.id, port=port, slug=f"{port}-{row.sandbox.id}",
                          address_port=address_port)  # fmt: skip

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 __all__ = ["store"]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def fill(store, count, row=None, **values):
     row = row or record()
     for number in range(count):

@@ -12,9 +12,9 @@ from cloche.model.sandbox import SandboxSpec
 from cloche.model.snapshot import Snapshot, SnapshotFile, SnapshotRecord
 from cloche.store.migrate import migrate, migrations
 from cloche.store.sqlite import SqliteStore
-from tests.unit.store.test_store import anyio_backend, event_for, intent_for, put, record, store
+from tests.unit.store.test_store import event_for, intent_for, put, record, store
 
-__all__ = ["anyio_backend", "store"]
+__all__ = ["store"]
 pytestmark = pytest.mark.anyio
 CREATING = frozenset({"creating"})
 MANIFEST = {"version": 1, "odd": "\udcff", "size_bytes": 7}

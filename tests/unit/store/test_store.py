@@ -16,11 +16,6 @@ from cloche.store.sqlite import SqliteStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request, tmp_path):
     bounds = {"events_per_sandbox": 5, "events_total": 12}

@@ -48,11 +48,6 @@ class Heard:
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def door(tmp_path, monkeypatch):
     monkeypatch.setattr(
         door_process, "command", lambda fd: [sys.executable, stub_door.__file__, "--control-fd", str(fd)]

@@ -11,9 +11,9 @@ from cloche.egress.messages import Attach, GivenSecret
 from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
 from tests.unit.egress.node_side.stub_door import told
-from tests.unit.egress.node_side.test_door_client import ID, SECRET, anyio_backend, attach, door, killed
+from tests.unit.egress.node_side.test_door_client import ID, SECRET, attach, door, killed
 
-__all__ = ["anyio_backend", "door"]
+__all__ = ["door"]
 pytestmark = pytest.mark.anyio
 LARGE = GivenSecret(secret=SECRET, placeholder="p", value="x" * 200_000)
 

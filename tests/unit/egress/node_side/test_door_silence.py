@@ -14,9 +14,9 @@ from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
 from cloche.model.errors import TimedOutError, UnavailableError
 from tests.unit.egress.node_side.stub_door import told
-from tests.unit.egress.node_side.test_door_client import ID, anyio_backend, attach, door
+from tests.unit.egress.node_side.test_door_client import ID, attach, door
 
-__all__ = ["anyio_backend", "door"]
+__all__ = ["door"]
 pytestmark = pytest.mark.anyio
 
 

@@ -13,11 +13,6 @@ from cloche.model.sandbox import SandboxSpec
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def box(directory, groups=None):
     directory.mkdir(parents=True, exist_ok=True)
     state = {"usage": groups} if groups else {}

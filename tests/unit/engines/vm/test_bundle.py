@@ -78,11 +78,6 @@ async def test_a_program_that_is_none_is_told(tmp_path: Path, monkeypatch: pytes
         await bundle.bundle(tmp_path / "home")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_two_at_once_do_not_take_each_others_files_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = dict.fromkeys(("bin/q", "lib/l", "share/s"), tmp_path / "source")
     (tmp_path / "source").write_text("it")

@@ -23,11 +23,6 @@ TAKEN = captures.Taken(size=Size(ram_mib=128, vcpus=1, disk_mib=64))
 MIB = 1 << 20
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def sparse(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
     with open(path, "wb") as file:
         file.truncate(size)

@@ -55,8 +55,3 @@ async def test_kvm_that_nobody_has_tried_can_be_tried(
 def test_last_words_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "exit.json").write_text(json.dumps({"console": "first\n\n  second \n"}))
     assert checks.last_words(tmp_path) == "first | second"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

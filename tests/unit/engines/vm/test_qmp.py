@@ -18,11 +18,6 @@ Answer = Callable[[dict[str, Any]], bytes]
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def returns(value: object) -> bytes:
     return json.dumps({"return": value}).encode() + b"\r\n"
 
