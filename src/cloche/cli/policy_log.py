@@ -72,11 +72,12 @@ class Look:
 
 
 def _read(look: Look, since: float | None, limit: int, follow: bool) -> Iterator[AuditLine]:
-    yield from look.lines(since, limit)
-    if not follow:
-        return
-    seen = _keys(look.lines(None, MAX_LINES))
-    while True:
+    # before the first lines are shown: what is written while they are has to come with the next look
+    seen = _keys(look.lines(None, MAX_LINES)) if follow else set()
+    first = look.lines(since, limit)
+    yield from first
+    seen |= _keys(first)
+    while follow:
         time.sleep(LOOK_SECONDS)
         now = look.lines(None, MAX_LINES)
         yield from (line for line in now if _key(line) not in seen)
