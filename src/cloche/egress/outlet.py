@@ -62,7 +62,7 @@ class Outlet:
             self._revoke()
 
     def review_neighbour(self) -> None:
-        if self._connection.decision is not None and self._way_out.is_turned_away(self._connection.attempt):
+        if self._way_out.is_turned_away(self._connection.attempt):
             self._revoke()
 
     def _revoke(self) -> None:
@@ -74,7 +74,8 @@ class Outlet:
         decision = self._connection.decision
         if isinstance(verdict, Undecided):
             # requests are decided one by one, and what is not carried yet will be decided
-            return self._carries_requests or decision is None or "request" not in verdict.needs
+            is_later = self._carries_requests or decision is None or "request" not in verdict.needs
+            return is_later and not self._relays
         if verdict.action == "deny":
             return False
         to_be_seen = verdict.tls == "inspect" and self._connection.attempt.protocol == "tls"
@@ -191,6 +192,14 @@ class Outlet:
 
     async def _relay_greeting(self, upstream: SocketStream, speaks: asyncio.Task[bool]) -> None:
         """The other side has spoken first; what the code says is looked at all the same, whenever it comes."""
+        try:
+            # the policy may have changed while nobody spoke
+            self._connection.attempt = replace(self._connection.attempt, protocol="tcp")
+            self._check(await self._judgement.settle(self._connection.attempt))
+        except BaseException:
+            speaks.cancel()
+            await asyncio.wait((speaks,))
+            raise
         self._relays = True
         relay = Relay(self._stream.socket, upstream.socket, self._connection)
         await relay.run_looking(self._late_words(speaks), upstream.take_peeked())

@@ -50,22 +50,21 @@ class Passage:
             attempt = at(attempt, known.address)
         verdict = await self._judgement.settle(attempt)
         if attempt.address is None:
-            attempt, verdict = await self._with_address(attempt, verdict)
+            attempt, verdict = await self._with_address(attempt)
         if isinstance(verdict, Undecided):
             return Decided(action="deny", rule="undecided", reason="what the rule asks for is not known here")
         self._connection.attempt = attempt
         return verdict if verdict.action == "allow" else _allowed(verdict)
 
-    async def _with_address(
-        self, attempt: Attempt, verdict: Decided | Undecided
-    ) -> tuple[Attempt, Decided | Undecided]:
+    async def _with_address(self, attempt: Attempt) -> tuple[Attempt, Decided | Undecided]:
         """A name that does not exist is allowed all the same; dialling says so. Raises Refused."""
         try:
             _, settled = await self._judgement.addresses(attempt)
         except Refused as refused:
             if refused.verdict == "denied":
                 raise
-            return attempt, verdict
+            # by the policy of now: looking it up took a while
+            return attempt, await self._judgement.settle(attempt)
         return replace(settled, address=None), await self._judgement.settle(settled)
 
     async def dial(self, host: str, port: int) -> ByteStream:
@@ -78,10 +77,21 @@ class Passage:
         try:
             addresses, settled = await self._judgement.addresses(attempt)
             stream, reached = await self._way_out.connect(settled, addresses)
+            await self._check_again(reached, stream)
         except Refused as refused:
             raise DialError(refused.reason, "denied" if refused.verdict == "denied" else "failed") from refused
-        self._connection.attempt = reached
         return stream
+
+    async def _check_again(self, reached: Attempt, stream: SocketStream) -> None:
+        """The policy may have changed while it was dialled, when a review did not know the address. Closes the stream
+        when it raises Refused."""
+        self._connection.attempt = reached
+        try:
+            if isinstance(await self._judgement.settle(reached), Undecided):
+                raise Refused("denied", "what the rule asks for is not known here", self._connection.decision)
+        except BaseException:
+            stream.close_now()
+            raise
 
     def secrets(self, host: str) -> list[GivenSecret]:
         return self._attached.secrets_for(host)

@@ -104,6 +104,9 @@ class Questions:
     async def _look_up(self, name: str) -> Literal["yes", "no", "fail"]:
         try:
             async with self._attached.lookups:
+                if not self._attached.may_look_up(name):
+                    # not any more: it has waited
+                    return "no"
                 return "yes" if await self._attached.world.resolver.addresses(name) else "no"
         except ResolveError as error:
             self._write(name, "failed", str(error))
@@ -137,6 +140,8 @@ class Questions:
             return dnswire.refuse(query, "REFUSED")
         try:
             async with self._attached.lookups:
+                if not self._attached.may_look_up(name):
+                    return dnswire.refuse(query)
                 return await self._attached.world.resolver.query(query)
         except ResolveError:
             return dnswire.refuse(query, "SERVFAIL")
