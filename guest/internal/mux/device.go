@@ -31,16 +31,18 @@ type readWaiter interface {
 	ReadWaiting(p []byte, most time.Duration) (int, error)
 }
 
-// ReadWaiting asks anew whenever something has happened to the port. It says 0, io.EOF when there is still no host.
+// ReadWaiting asks anew whenever something has happened to the port. It says 0, io.EOF when there is still no host, and
+// os.ErrDeadlineExceeded when there is one that says nothing.
 func (d device) ReadWaiting(p []byte, most time.Duration) (count int, err error) {
 	_ = d.SetReadDeadline(time.Now().Add(most))
 	defer d.SetReadDeadline(time.Time{})
+	silent := false
 	err = d.raw.Read(func(fd uintptr) bool {
 		n, err := syscall.Read(int(fd), p)
-		count = max(n, 0)
+		count, silent = max(n, 0), err == syscall.EAGAIN
 		return count > 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 	})
-	if count == 0 && (err == nil || os.IsTimeout(err)) {
+	if count == 0 && !silent && (err == nil || os.IsTimeout(err)) {
 		err = io.EOF
 	}
 	return count, err

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -42,6 +43,9 @@ func TestADeviceWaitsForItsHost(t *testing.T) {
 		_, _ = host.WriteString("hello")
 		if got := <-come; got != "hello" {
 			t.Fatal(got)
+		}
+		if n, err := port.(readWaiter).ReadWaiting(p, time.Millisecond); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(n, err)
 		}
 		_ = host.Close()
 	}

@@ -13,6 +13,9 @@ import (
 const (
 	shortest = 5 * time.Millisecond
 	longest  = 100 * time.Millisecond
+	// believed is how often in a row a port has to say that there is no host. Linux hears of hosts in another queue than
+	// from them: after the first bytes of one it may still say, and only for a moment, that nobody is there.
+	believed = 5
 )
 
 // ErrNoHost is why a stream cannot be opened while no host has said hello.
@@ -106,33 +109,38 @@ func (addr) String() string  { return "host" }
 
 // read is the goroutine that reads. It waits for nothing but the port.
 func (l *Listener) read() {
-	waiter, canWait := l.port.(readWaiter)
-	pause := time.Duration(0) // of the last time, when there was no host
+	absent := 0 // how often one after the other the port has said that there is no host
 	for {
-		var n int
-		var err error
-		if pause > 0 && canWait {
-			n, err = waiter.ReadWaiting(l.in.space(), longest)
+		n, err := l.readPort(absent)
+		if n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			absent = 0
 		} else {
-			time.Sleep(pause)
-			n, err = l.port.Read(l.in.space())
+			absent = min(absent+1, believed)
 		}
-		if !l.heard(n) || errors.Is(err, os.ErrClosed) {
+		if !l.heard(n, absent >= believed) || errors.Is(err, os.ErrClosed) {
 			return
-		}
-		if n > 0 {
-			pause = 0
-			continue
-		}
-		pause = min(max(2*pause, shortest), longest)
-		if canWait && err != nil && err != io.EOF {
-			time.Sleep(pause) // it fails instead of waiting
 		}
 	}
 }
 
-// heard takes what a read brought; nothing: the host is not there, and whoever comes next begins with a hello.
-func (l *Listener) heard(count int) bool {
+// readPort waits while a host is there, and a little while none is.
+func (l *Listener) readPort(absent int) (int, error) {
+	pause := min(shortest<<absent/2, longest)
+	if waiter, ok := l.port.(readWaiter); ok && absent > 0 {
+		n, err := waiter.ReadWaiting(l.in.space(), longest)
+		if n == 0 && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+			time.Sleep(pause) // it fails instead of waiting
+		}
+		return n, err
+	}
+	if absent > 0 {
+		time.Sleep(pause)
+	}
+	return l.port.Read(l.in.space())
+}
+
+// heard takes what a read brought. When the host is gone, whoever comes next begins with a hello.
+func (l *Listener) heard(count int, gone bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -141,7 +149,7 @@ func (l *Listener) heard(count int) bool {
 	if count > 0 {
 		l.in.added(count)
 		l.hearAll()
-	} else {
+	} else if gone {
 		l.endEpoch(syscall.ECONNRESET)
 		l.in.forget()
 	}
