@@ -71,6 +71,11 @@ def curl(port: int) -> tuple[str, ...]:
     return ("curl", "-fsS", f"http://{HOST}:{port}/")
 
 
+@pytest.fixture
+def fetch(port: int) -> str:
+    return f"import urllib.request; print(urllib.request.urlopen('http://{HOST}:{port}/').read())"
+
+
 def test_a_policy_is_given_changed_and_shown(place: str, curl: tuple[str, ...]) -> None:
     with Sandbox.create(name="work") as box:
         assert cloche("exec", "work", "--", *curl).returncode == 6
@@ -126,6 +131,53 @@ def test_a_question_goes_with_the_command(place: str, curl: tuple[str, ...]) -> 
         program.type(b"\x03")
         assert program.ended() == 130
         assert program.is_as_before
+
+
+@pytest.mark.parametrize(("typed", "status", "shown"), [("o\n", 0, "hello"), ("d\n", 1, "403"), (b"\x03", 130, "\n")])
+def test_a_question_of_code(typed: str | bytes, status: int, shown: str, place: str, fetch: str) -> None:
+    with TerminalProgram("code", "--net", f"?{place}", "-c", fetch, cols=200) as program:
+        program.until(f"wants to reach {HOST}")
+        program.until("(d)eny: ")
+        program.type(typed)
+        program.until(shown)
+        assert program.ended() == status
+        assert program.is_as_before
+
+
+def test_questions_of_a_session_of_code(place: str, fetch: str) -> None:
+    with TerminalProgram("code", "--net", f"?{place}", cols=200) as program:
+        # what was denied in one cell, or interrupted, is asked about again in the next
+        for typed, shown in ((b"\x03", "Traceback"), ("d\n", "403"), ("o\n", "hello")):
+            program.until(">>> ")
+            program.type(f"{fetch}\n")
+            program.until("(d)eny: ")
+            program.type(typed)
+            program.until(shown)
+        program.until(">>> ")
+        program.type(b"\x04")
+        assert program.ended() == 0
+        assert program.is_as_before
+
+
+def test_a_cell_that_was_refused_something_says_so(port: int, fetch: str) -> None:
+    with TerminalProgram("code", "--net", "other.example", cols=200) as program:
+        program.until(">>> ")
+        program.type(f"{fetch}\n")
+        # the line is written when the connection is over, for which nobody can wait
+        while b"refused" not in program.until(">>> "):
+            program.type(f"{fetch}\n")
+        assert f"allow it with: --net other.example,{HOST}:{port}".encode() in program.seen
+        program.type(b"\x04")
+        assert program.ended() == 0
+
+
+def test_ctrl_c_at_a_question_ends_a_command_that_has_something_to_show(place: str, curl: tuple[str, ...]) -> None:
+    script = f"trap 'echo ended; exit 3' INT; {' '.join(curl)} & wait"
+    with TerminalProgram("run", "--net", f"?{place}", "--", "bash", "-c", script, cols=200) as program:
+        program.until("(d)eny: ")
+        program.type(b"\x03")
+        program.until("ended")
+        assert program.ended() == 3
 
 
 def test_a_question_on_a_terminal_of_the_command_is_a_screen_of_its_own(place: str, curl: tuple[str, ...]) -> None:

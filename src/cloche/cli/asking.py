@@ -12,14 +12,14 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from cloche.cli import question, terminal
 from cloche.cli.failure import say
-from cloche.cli.gate import Gate
+from cloche.cli.gate import CTRL_C, Gate
 from cloche.model.egress import Ask, Verdict
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.process import Process
@@ -46,10 +46,11 @@ class Source:
     since: float
 
 
-def begin(source: Source, face: Face) -> None:
+def begin(source: Source, face: Face) -> Asker:
     """Ask, in the background, whatever the policy of the sandbox asks."""
     asker = Asker(source.sandbox, face)
     threading.Thread(target=asker.run, args=(source.since,), daemon=True, name="cloche-asks").start()
+    return asker
 
 
 class Asker:
@@ -59,6 +60,10 @@ class Asker:
         self._sandbox = sandbox
         self._face = face
         self._denied: set[tuple[str, int, str]] = set()
+
+    def forget(self) -> None:
+        """Ask again about what was denied before."""
+        self._denied.clear()
 
     def run(self, since: float) -> None:
         """Until the sandbox is gone."""
@@ -83,8 +88,11 @@ class Asker:
 class Teller:
     """Nobody can answer here: says how it is done elsewhere."""
 
+    def __init__(self, tell: Callable[[str], None] = say) -> None:
+        self._tell = tell
+
     def ask(self, ask: Ask, box: str) -> Verdict | None:
-        say(question.told(ask, box))
+        self._tell(question.told(ask, box))
         return None
 
 
@@ -100,6 +108,8 @@ class LineFace:
                 return None
             with suppress(termios.error):
                 termios.tcflush(0, termios.TCIFLUSH)
+            if self._gate.is_in_line:
+                say("")
             return self._answer(ask, keys, _deadline(ask))
 
     def _answer(self, ask: Ask, ended: queue.Queue[bytes], deadline: float) -> Verdict | None:
@@ -115,7 +125,8 @@ class LineFace:
                     return found or "deny"
                 say("o, a or d? ", end="")
         say("")
-        return None
+        # the command is told of the Ctrl-C as well, and shall not wait for this any more
+        return "deny" if ended.get() == CTRL_C else None
 
 
 class PanelFace:
@@ -151,6 +162,29 @@ class PanelFace:
         with suppress(ClocheError, OSError):
             self._process.resize(max(1, now.rows - 1), now.cols)
             self._process.resize(now.rows, now.cols)
+
+
+class CellFace:
+    """For `cloche code`: a line while a cell runs. Between cells the terminal belongs to what is being typed, and
+    `tell` says how to answer elsewhere."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._gate: Gate | None = None
+
+    @contextmanager
+    def during(self) -> Iterator[Gate]:
+        """One cell, whose output passes by the gate."""
+        gate = self._gate = Gate()
+        try:
+            yield gate
+        finally:
+            self._gate = None
+            gate.close()
+
+    def ask(self, ask: Ask, box: str) -> Verdict | None:
+        gate = self._gate
+        return (Teller(self._tell) if gate is None else face(gate, stdin=False)).ask(ask, box)
 
 
 def face(gate: Gate, *, stdin: bool) -> Face:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cloche.cli import terminal as own_terminal
 from cloche.cli.failure import say
 from cloche.cli.gate import Gate
-from cloche.cli.interrupts import Ended, Watch, forwarded
+from cloche.cli.interrupts import Ended, Watch, told
 from cloche.model.errors import ClocheError
 from cloche.model.process import ProcessInfo
 from cloche.sdk._sync.process import Process
@@ -41,7 +41,7 @@ def run(process: Process, watch: Watch, asks: Source | None, *, stdin: bool, ter
                 stack.enter_context(own_terminal.raw(screen))
                 stack.enter_context(own_terminal.resizing(process))
             else:
-                stack.enter_context(forwarded(process, (signal.SIGINT,)))
+                stack.enter_context(told(lambda number: _interrupt(process, gate, number), (signal.SIGINT,)))
             stack.callback(gate.close)
             if asks is not None:
                 from cloche.cli import asking
@@ -104,6 +104,11 @@ def read_stdin() -> Iterator[bytes]:
         if not piece:
             return
         yield piece
+
+
+def _interrupt(process: Process, gate: Gate, number: int) -> None:
+    gate.interrupt()
+    process.signal(number)
 
 
 def _show(

@@ -6,11 +6,13 @@ import os
 import struct
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cloche.cli import attach
 from cloche.cli.failure import say
+from cloche.cli.gate import Gate
 from cloche.cli.render import clean
 from cloche.model.errors import InvalidError
 from cloche.sdk._sync.executions import CodeStream
@@ -25,9 +27,11 @@ _PNG_SIZE = struct.Struct(">8x4x4sII")
 
 @dataclass
 class Shown:
-    """Takes the text and the results of cells. `pictures`: the directory in which pictures are kept, None: nowhere."""
+    """Takes the text and the results of cells. `pictures`: the directory in which pictures are kept, None: nowhere.
+    `gate`: what is shown waits there while the terminal has a question."""
 
     pictures: Path | None = None
+    gate: Gate | None = None
     _saved: int = 0
     _in_line: bool = False
 
@@ -43,11 +47,18 @@ class Shown:
         return done
 
     def _stdout(self, text: str) -> None:
-        attach.write_all(1, text.encode("utf-8", "replace"))
+        self._write(1, text)
         self._in_line = not text.endswith("\n")
 
     def _stderr(self, text: str) -> None:
-        attach.write_all(2, text.encode("utf-8", "replace"))
+        self._write(2, text)
+
+    def _write(self, descriptor: int, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        if self.gate is None:
+            attach.write_all(descriptor, data)
+        else:
+            self.gate.write(data, partial(attach.write_all, descriptor))
 
     def _end_line(self) -> None:
         """On a terminal what comes next begins a line; elsewhere the output is what the code wrote."""

@@ -70,14 +70,14 @@ def run(
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
-    asks = _asks(sandbox, began)
+    asks = asks_of(sandbox, began)
     status = status_of(attach.run(started, watch, asks, stdin=streams.stdin, terminal=streams.terminal))
-    if status and not streams.terminal and sys.stderr.isatty():
-        _tell_refused(sandbox, began)
+    if status and not streams.terminal and sys.stderr.isatty() and (refused := told_refused(sandbox, began)):
+        say(refused)
     return status
 
 
-def _asks(sandbox: Sandbox, began: float) -> Source | None:
+def asks_of(sandbox: Sandbox, began: float) -> Source | None:
     """None: its policy asks nothing."""
     policy = sandbox.known.spec.egress
     if policy is None or "ask" not in (policy.default, *(rule.action for rule in policy.rules)):
@@ -118,13 +118,15 @@ def _refused(sandbox: Sandbox, began: float, *, failed: bool) -> list[AuditLine]
     return refusals.since(sandbox, began, failed=failed) or (refusals.tried(sandbox) if _is_new(sandbox) else [])
 
 
-def _tell_refused(sandbox: Sandbox, began: float) -> None:
+def told_refused(sandbox: Sandbox, began: float) -> str:
+    """What the policy refused since then (UTC seconds), which may be why what ran has failed; "": nothing."""
     from cloche.cli import refusals
 
     lines = _refused(sandbox, began, failed=True)
-    if lines:
-        words = refusals.words_for(sandbox, lines, whole=_is_new(sandbox))
-        say(refusals.told(lines, words, None if _is_new(sandbox) else sandbox.name or sandbox.id))
+    if not lines:
+        return ""
+    words = refusals.words_for(sandbox, lines, whole=_is_new(sandbox))
+    return refusals.told(lines, words, None if _is_new(sandbox) else sandbox.name or sandbox.id)
 
 
 def _is_new(sandbox: Sandbox) -> bool:

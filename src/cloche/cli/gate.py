@@ -12,6 +12,7 @@ from contextlib import contextmanager
 _LONGEST_SEQUENCE = 64
 #: how long the rest of such a beginning is waited for
 REST_SECONDS = 0.3
+CTRL_C = b"\x03"
 
 
 class Gate:
@@ -29,6 +30,11 @@ class Gate:
         with self._output:
             self._tail = (self._tail + data)[-_LONGEST_SEQUENCE:]
             show(data)
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether the last that was shown has not ended its line."""
+        return self._tail != b"" and not self._tail.endswith(b"\n")
 
     def typed(self, piece: bytes) -> bool:
         """Whether this piece of what was typed is for a question, and not for the command."""
@@ -49,6 +55,12 @@ class Gate:
                 yield None if self._closed else keys
             finally:
                 self._keys = None
+                # a question leaves the terminal at the beginning of a line
+                self._tail = b""
+
+    def interrupt(self) -> None:
+        """Ctrl-C on a terminal that keeps it for itself."""
+        self.typed(CTRL_C)
 
     def close(self) -> None:
         """The command has ended: a question that stands is taken back, and no other comes."""

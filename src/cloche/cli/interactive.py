@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cloche.cli import failure, interrupts
+from cloche.cli import execution, failure, interrupts, terminal
 from cloche.cli.cellview import Shown
 from cloche.cli.complete_code import is_whole
 from cloche.cli.failure import say
+from cloche.cli.gate import Gate
 from cloche.cli.interrupts import Ended, Watch
 from cloche.cli.render import clean
 from cloche.model.code import LANGUAGES, Language
@@ -20,6 +24,10 @@ from cloche.model.errors import ClocheError, InvalidError, NodeUnreachableError,
 from cloche.sdk._sync.contexts import Context
 from cloche.sdk._sync.executions import CodeStream
 from cloche.sdk._sync.sandbox import Sandbox
+from cloche.sdk.code import Execution
+
+if TYPE_CHECKING:  # most sandboxes ask nothing
+    from cloche.cli.asking import Asker, CellFace
 
 HISTORY_LINES = 2000
 MAX_HISTORY_BYTES = 1 << 20
@@ -45,6 +53,10 @@ class Session:
     language: Language = "python"
     context: str | None = None
     timeout_seconds: float | None = None
+    _face: CellFace | None = None
+    _asker: Asker | None = None
+    _told: str = ""
+    _prompt: str = ""
 
     def run(self) -> int:
         """Until Ctrl-D or :quit → 0. Raises Ended, SandboxDeadError, NodeUnreachableError."""
@@ -72,8 +84,52 @@ class Session:
             self._command(*line[1:].split())
             return
         stream = self.stream(line)
-        with interrupts.told(lambda number: stream.interrupt(), (signal.SIGINT,)):
-            self.watch.interruptible(lambda: self.shown.cell(stream))
+        with interrupts.told(lambda number: self._interrupt_cell(stream), (signal.SIGINT,)):
+            self.cell(stream)
+
+    def _interrupt_cell(self, stream: CodeStream) -> None:
+        if self.shown.gate is not None:
+            self.shown.gate.interrupt()
+        stream.interrupt()
+
+    def cell(self, stream: CodeStream) -> Execution:
+        """Show it to its end; what the network policy asks meanwhile is asked here."""
+        began = time.time()
+        with self._asking(began) as gate:
+            self.shown.gate = gate
+            done = self.watch.interruptible(lambda: self.shown.cell(stream))
+        if done.status == "error" and sys.stderr.isatty():
+            self._tell_refused(began)
+        return done
+
+    def _say_above(self, text: str) -> None:
+        """What comes while somebody types: what was typed stands below it again."""
+        if not self._prompt:
+            say(text)
+            return
+        clear = "\n" if terminal.is_dumb() else "\r\x1b[K"
+        say(f"{clear}{text}\n{self._prompt}{_typed_so_far()}", end="")
+
+    def _tell_refused(self, began: float) -> None:
+        """The same once: a closed sandbox does not say when it tried what."""
+        text = execution.told_refused(self.sandbox, began)
+        if text and text != self._told:
+            say(text)
+        self._told = text or self._told
+
+    def _asking(self, began: float) -> AbstractContextManager[Gate | None]:
+        asks = execution.asks_of(self.sandbox, began)
+        if asks is None:
+            return nullcontext()
+        if self._asker is None:
+            from cloche.cli import asking
+
+            self._face = asking.CellFace(self._say_above)
+            self._asker = asking.begin(asks, self._face)
+        assert self._face is not None
+        # what was denied in one cell may well be wanted in the next
+        self._asker.forget()
+        return self._face.during()
 
     def _read(self) -> str | None:
         """A whole piece of code; "" when it was given up, None at the end."""
@@ -81,7 +137,7 @@ class Session:
         typed = ""
         while True:
             try:
-                prompt = more if typed else first
+                prompt = self._prompt = more if typed else first
                 typed += self.watch.interruptible(lambda: input(prompt))  # noqa: B023
             except EOFError:
                 say("")
@@ -91,6 +147,8 @@ class Session:
                     raise
                 say("")
                 return ""
+            finally:
+                self._prompt = ""
             if typed.startswith(":") or is_whole(self.language, typed):
                 return typed
             typed += "\n"
@@ -151,6 +209,14 @@ def _history(language: str) -> Iterator[None]:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             readline.write_history_file(path)
+
+
+def _typed_so_far() -> str:
+    try:
+        import readline
+    except ImportError:
+        return ""
+    return readline.get_line_buffer()
 
 
 def _state_directory() -> Path:

@@ -6,13 +6,12 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
 from cloche.cli.nudge import nudged
 from cloche.model.errors import ClocheError
-from cloche.sdk._sync.process import Process
 
 T = TypeVar("T")
 #: after so many Ctrl-C the command has had its chance
@@ -101,11 +100,6 @@ def watched() -> Iterator[Watch]:
         before[signal.SIGALRM] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def forwarded(process: Process, numbers: tuple[int, ...]) -> AbstractContextManager[None]:
-    """Hand these signals to the process."""
-    return told(process.signal, numbers)
 
 
 @contextmanager

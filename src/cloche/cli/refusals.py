@@ -10,6 +10,7 @@ from typing import Any
 
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine
+from cloche.model.egress_checks import PRESET
 from cloche.model.egress_pairs import pair_words
 from cloche.model.errors import ClocheError
 from cloche.sdk._sync.sandbox import Sandbox
@@ -70,9 +71,16 @@ def words_for(sandbox: Sandbox, lines: Sequence[AuditLine], *, whole: bool) -> l
     with suppress(ClocheError):
         has = _words(sandbox.known.spec.egress)
         found = [word for word in sandbox.suggest_policy().words if word not in has]
-        wanted = [word for word in found if not any(host in word for host in meant)]
+        wanted = _of_these([word for word in found if not any(host in word for host in meant)], lines)
         return [*has, *wanted] if whole and wanted else wanted
     return []
+
+
+def _of_these(words: Sequence[str], lines: Sequence[AuditLine]) -> list[str]:
+    """Without those that are for what was tried before; of a preset nobody can tell, unless all is said by others."""
+    named = [word for word in words if any(line.host in word for line in lines)]
+    rest = [line for line in lines if line.rule in OPEN_ENDED and not any(line.host in word for word in named)]
+    return [word for word in words if word in named or (rest and PRESET.fullmatch(word))]
 
 
 def _words(policy: PolicyInfo | None) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cloche.cli import asking, execution, question
-from cloche.cli.gate import Gate, is_begun
+from cloche.cli.gate import CTRL_C, Gate, is_begun
 from cloche.model.egress import Ask, Verdict
 from cloche.model.egress_words import parse_policy
 
@@ -125,12 +125,41 @@ class Face:
         return self.verdicts.pop(0)
 
 
+def test_between_cells_it_is_said_how_to_answer() -> None:
+    told: list[str] = []
+    face = asking.CellFace(told.append)
+    with face.during() as gate:
+        gate.write(b"shown", lambda data: None)
+        assert gate.is_in_line
+    assert face.ask(ASK, "work") is None
+    assert told == [question.told(ASK, "work")]
+
+
+def test_a_question_leaves_the_terminal_at_the_beginning_of_a_line() -> None:
+    gate = Gate()
+    gate.write(b"no line", lambda data: None)
+    with gate.taken() as keys:
+        assert gate.is_in_line and keys is not None
+        gate.interrupt()
+        assert keys.get_nowait() == CTRL_C
+    assert not gate.is_in_line
+
+
 def test_what_was_denied_is_not_asked_again() -> None:
     other = Ask(id="c", sandbox_id="sb_1", host="other.example", port=443)
     again = [Ask(id=name, sandbox_id="sb_1", host="example.org", port=443) for name in "ab"]
     box, face = Box(*again, other), Face("deny", "once")
     asking.Asker(box, face).run(0.0)  # type: ignore[arg-type]
     assert face.asked == ["a", "c"] and box.answers == [("a", "deny"), ("b", "deny"), ("c", "once")]
+
+
+def test_after_a_new_beginning_it_is_asked_again() -> None:
+    box, face = Box(), Face("deny", "once")
+    asker = asking.Asker(box, face)  # type: ignore[arg-type]
+    for _ in range(2):
+        asker.settle(msgspec.structs.replace(ASK, expires_at=LATER))
+        asker.forget()
+    assert [verdict for _, verdict in box.answers] == ["deny", "once"]
 
 
 def test_without_an_answer_nothing_is_said() -> None:
@@ -150,7 +179,7 @@ def test_what_nobody_waits_for_any_more_is_not_asked() -> None:
 ])  # fmt: skip
 def test_which_policies_ask(net: str | None, can: bool) -> None:
     known = SimpleNamespace(spec=SimpleNamespace(egress=None if net is None else parse_policy(net)))
-    assert (execution._asks(SimpleNamespace(known=known), 0.0) is not None) is can  # type: ignore[arg-type]
+    assert (execution.asks_of(SimpleNamespace(known=known), 0.0) is not None) is can  # type: ignore[arg-type]
 
 
 def test_keys_from_before_the_question_could_be_read_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,3 +184,11 @@ def test_a_secret_for_people() -> None:
     assert policyview.secret(Secret(name="A", hosts=["b.example"], headers=["X-Key"], places=["header"])) == (
         "A@b.example:header=X-Key"
     )
+
+
+def test_only_words_for_what_was_refused_now_are_told() -> None:
+    lines = [AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="denied", host=host, port=443, rule="default")
+             for host in ("a.example", "pypi.example")]  # fmt: skip
+    assert refusals._of_these(["old.example", "a.example"], lines[:1]) == ["a.example"]
+    assert refusals._of_these(["old.example", "npm", "a.example"], lines[:1]) == ["a.example"]
+    assert refusals._of_these(["old.example", "pypi", "a.example"], lines) == ["pypi", "a.example"]

@@ -29,6 +29,7 @@ _BY_SUFFIX: dict[str, Language] = {".py": "python", ".js": "javascript", ".mjs":
     "--image", metavar="IMAGE", default="host", show_default=True, help="Without BOX: what the new sandbox is made of."
 )
 @click.option("--memory", type=arguments.SIZE, help="Without BOX: its memory; 512m when not given.")
+@arguments.network_flags
 @click.option("--keep", is_flag=True, help="Without BOX: leave the sandbox running afterwards.")
 @arguments.json_flag
 @click.argument("box", required=False)
@@ -51,8 +52,8 @@ def command(
     box, file = _told_apart(box, file)
     if box is not None and _describes(given):
         raise InvalidError(
-            "--template, --image, --memory and --keep are about a new sandbox, and BOX is there already",
-            remedy="leave BOX out, or the option",
+            "--template, --image, --memory, --net, --secret and --keep are of a new sandbox, and BOX is there already",
+            remedy="leave BOX out, or the option; cloche policy changes the network of a sandbox that is there",
         )
     if box is None and given["context"] is not None:
         raise InvalidError("--context needs BOX: a new sandbox has no contexts", remedy="cloche code --context ID BOX")
@@ -78,21 +79,23 @@ def _in(box: str | None, given: dict[str, Any], use: Any, language: Language) ->
 
 
 def _describes(given: dict[str, Any]) -> bool:
-    return given["image"] != "host" or any(given[name] for name in ("template", "memory", "keep"))
+    return given["image"] != "host" or any(given[name] for name in ("template", "memory", "keep", "net", "secrets"))
 
 
 def _described(given: dict[str, Any]) -> dict[str, Any]:
     """The new sandbox; beside a template only what was said, since that wins over it."""
     options = {"image": given["image"], "memory": given["memory"]}
+    network = arguments.network(given["net"], given["secrets"])
     if given["template"] is None:
-        return options
+        return options | network
     plain = {"image": "host", "memory": None}
-    return {"template": given["template"]} | {key: value for key, value in options.items() if value != plain[key]}
+    kept = {key: value for key, value in options.items() if value != plain[key]}
+    return {"template": given["template"]} | kept | network
 
 
 def _cell(session: Session, code: str, as_json: bool) -> int:
     stream = session.stream(code)
-    done = session.watch.interruptible(stream.result if as_json else lambda: session.shown.cell(stream))
+    done = session.watch.interruptible(stream.result) if as_json else session.cell(stream)
     if as_json:
         render.print_json(cellview.as_json(session.sandbox.id, done))
     return cellview.status_of(done)
