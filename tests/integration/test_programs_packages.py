@@ -70,6 +70,12 @@ class TestPip:
         said = box.exec("python3", "-c", "import greet; print(greet.VERSION)", env={"PYTHONPATH": target})
         assert said.stdout == "1.0\n"
 
+    def test_without_a_word_about_where_to(self, box, world, way):
+        index = ("--index-url", world.url(INSPECTED, "https", "/simple/"))
+        done = told(box, way, "python3", "-m", "pip", "install", "--force-reinstall", *index, "greet")
+        assert done.exit_code == 0, done.stdout + done.stderr
+        assert box.exec("python3", "-c", "import greet; print(greet.VERSION)").stdout == "1.0\n"
+
     def test_a_host_that_is_not_allowed(self, box, world, way):
         done = self.install(box, way, world.url(DENIED, "https", "/simple/"), "/tmp/none", "greet")
         assert done.exit_code == 1

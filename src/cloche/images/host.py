@@ -35,6 +35,9 @@ _AUTHORITIES, _AUTHORITIES_SHOWN = "ssl/certs", "/etc/ssl/certs.machine"
 #: what an image that a virtual machine's guest boots gets, too (guest/internal/vmboot/resolver.go)
 RESOLVER = "# names are asked of the sandbox's own guest\nnameserver 127.0.0.1\noptions timeout:5 attempts:1\n"
 
+#: the system that pip would protect from itself is read-only here, and of nobody but the sandbox
+_PIP = "[global]\nbreak-system-packages = true\n"
+
 _PROMPT = "[ -z \"$PS1\" ] || PS1='\\u@\\h:\\w\\$ '\n"
 
 _DIRECTORIES = {
@@ -198,6 +201,7 @@ def _files(sandbox_id: str, hostname: str) -> list[Entry]:
         "/etc/shells": "/bin/sh\n/bin/bash\n",
         "/etc/profile": f"umask 022\n{_PROMPT}",
         "/etc/bash.bashrc": _PROMPT,
+        "/etc/pip.conf": _PIP,
     }
     return [Entry("file", path, 0o644, content=content) for path, content in texts.items()]
 
