@@ -2,11 +2,15 @@
 
 The pipe is connected at the first use. A connection is one epoch of the multiplexer: when it is lost, or the guest
 breaks the rules, every stream of it is, and the next use makes a new one.
+
+A guest may miss a hello: its kernel hears of hosts in another queue than from them, and QEMU may hold an answer back
+until the connection is another one. So one that is not answered soon is followed by the next, on a new connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -17,6 +21,8 @@ from cloche.channel.unix import connect, unreachable
 from cloche.model.errors import SandboxDeadError, TimedOutError
 
 ANSWER_SECONDS = 10.0
+#: until a hello is said again, twice as long each time: a guest that is only slow answers the next one
+HELLO_SECONDS = 2.0
 BACKLOG = 64
 
 
@@ -82,14 +88,23 @@ class MuxChannel:
     async def _connect(self) -> MuxLine:
         try:
             async with asyncio.timeout(self._answer_seconds):
-                line = MuxLine(await self._reach(), self._backlog if self._accepts else 0)
-                await self._greet(line)
+                line = await self._answered()
         except TimeoutError as error:
             raise TimedOutError(f"the guest did not answer on {self._path} in {self._answer_seconds:g} s") from error
         self._line = line
         if self._accepts:
             line.backlog = self._backlog
         return line
+
+    async def _answered(self) -> MuxLine:
+        patience = HELLO_SECONDS
+        while True:
+            line = MuxLine(await self._reach(), self._backlog if self._accepts else 0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._greet(line)
+                return line
+            patience *= 2
 
     async def _reach(self) -> socket.socket:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloche.channel import mux_frames as wire
+from cloche.channel import muxed
 from cloche.channel.mux import Mux
 from cloche.channel.mux_stream import Inbox
 from cloche.channel.muxed import MuxChannel
@@ -36,6 +37,8 @@ class Guest:
         self.events: list[wire.Event] = []
         self.heard = asyncio.Condition()
         self.silent = False
+        #: so many connections more on which it hears nothing
+        self.misses = 0
         self._listener = listener
         self._owed: dict[int, deque[bytes]] = {}
         self._over: set[int] = set()
@@ -50,9 +53,9 @@ class Guest:
             self._sock.close()
 
     async def _talk(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, self.misses = asyncio.get_running_loop(), self.misses - 1
         while received := await loop.sock_recv(sock, 1 << 18):
-            for event in [] if self.silent else self.mux.receive(received):
+            for event in [] if self.silent or self.misses >= 0 else self.mux.receive(received):
                 event = wire.Data(event.stream, bytes(event.payload)) if isinstance(event, wire.Data) else event
                 self.events.append(event)
                 self.act(event)
@@ -331,6 +334,15 @@ async def test_a_guest_that_does_not_answer_yet_may_answer_the_next_time(tmp_pat
         guest.silent = False
         channel._answer_seconds = 60
         await channel.open()
+
+
+async def test_a_hello_that_is_not_answered_is_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muxed, "HELLO_SECONDS", 0.01)
+    async with serving(tmp_path / "s") as (channel, guest):
+        guest.misses = 2
+        stream = await channel.open()
+        await stream.write(b"hello")
+        assert await stream.read(100) == b"hello"
 
 
 async def test_a_guest_that_ends_before_it_answers_is_dead(tmp_path: Path) -> None:
