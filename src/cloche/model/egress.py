@@ -219,8 +219,8 @@ class AskList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """A port of a sandbox that this machine can reach. `url`: stays the same over restarts, HTTP/1.1 and WebSockets;
-    `address`: "127.0.0.1:40123", raw TCP (HTTP/2, TLS, anything)."""
+    """A port of a sandbox that this machine can reach. `url`: stays the same over restarts, HTTP/1.1,
+    WebSockets and HTTP/2 without TLS; `address`: "127.0.0.1:40123", raw TCP (TLS, anything)."""
 
     sandbox_id: str
     port: int

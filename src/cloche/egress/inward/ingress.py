@@ -1,7 +1,7 @@
 """Published ports: what listens in a sandbox, reachable from this machine.
 
-Each port has two ways in. One listener for all takes HTTP/1.1 and WebSockets by the name SLUG.localhost; a listener of
-its own takes anything (HTTP/2, TLS, databases) and carries bytes. Both are on loopback, and both lead to the guest,
+Each port has two ways in. One listener for all takes HTTP/1.1, WebSockets and HTTP/2 by the name SLUG.localhost; a
+listener of its own takes anything (TLS, databases) and carries bytes. Both are on loopback, and both lead to the guest,
 which connects to the port inside: nothing in a sandbox is ever given a socket of the host."""
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 
 from cloche.egress.inward import listener
+from cloche.egress.inward.carrying import carry
 from cloche.egress.inward.ingress_http import HttpConnection
+from cloche.egress.inward.ingress_http2 import Http2Connection, speaks_http2
 from cloche.egress.inward.listener import Listener, ended
 from cloche.egress.inward.published import Entry, Streams, Table, UnreachableError, Visit
-from cloche.egress.outward.relay import CHUNK_BYTES, Relay
 from cloche.egress.outward.sockets import SocketStream, reset_on_close
 
 
@@ -77,14 +78,19 @@ class Ingress:
         await ended(entry.users)
 
     async def _serve_http(self, sock: socket.socket) -> None:
-        await HttpConnection(SocketStream(sock), _peer(sock), self._table.named, self._streams, self._visited).run()
+        stream = SocketStream(sock)
+        try:
+            speaks = Http2Connection if await speaks_http2(stream) else HttpConnection
+        except (ConnectionError, TimeoutError):
+            stream.close_now()
+            return
+        await speaks(stream, _peer(sock), self._table.named, self._streams, self._visited).run()
 
     async def _serve_raw(self, entry: Entry, sock: socket.socket) -> None:
         """A client of a port on which nobody listens sees a reset, as close to a refused connection as there is."""
         visit = Visit(entry=entry, protocol="tcp", peer=_peer(sock))
         try:
-            inside = await entry.dial(self._streams)
-            await Relay(inside.socket, sock, _Counting(visit)).run(first=inside.take_peeked())
+            await carry(visit, await entry.dial(self._streams), sock)
         except UnreachableError as error:
             visit.why = error.why
             reset_on_close(sock)
@@ -93,28 +99,6 @@ class Ingress:
         finally:
             sock.close()
             self._visited(visit)
-
-
-class _Counting:
-    """Budgets are of what a sandbox begins itself."""
-
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-
-    def room(self, wanted: int, *, sending: bool) -> int:
-        return CHUNK_BYTES
-
-    def took(self, count: int, *, sending: bool) -> None:
-        if sending:
-            self._visit.sent_bytes += count
-        else:
-            self._visit.received_bytes += count
-
-    def spend(self, count: int, *, sending: bool) -> None:
-        self.took(count, sending=sending)
-
-    def delay(self) -> float:
-        return 0.0
 
 
 def _peer(sock: socket.socket) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable
 
 from cloche.egress.http.client_side import ClientSide
@@ -56,7 +57,7 @@ class HttpConnection:
                 if not await self._served(head):
                     break
         except BadMessageError as error:
-            await self._client.refuse(_no_request(error))
+            await self._client.refuse(_no_request(error).http1())
         except ClientGoneError:
             pass
         finally:
@@ -79,8 +80,11 @@ class HttpConnection:
         self._answer = None
         entry = self._named(head.host) if head.form != "authority" else None
         if entry is None:
-            await self._client.refuse(ingress_pages.unknown(head))
+            await self._refuse(ingress_pages.unknown(_accepted(head)), head)
             return False
+        if head.upgrade == "h2c":
+            # it may go on as HTTP/1.1; who wants HTTP/2 begins with it
+            head = dataclasses.replace(head, upgrade=None)
         self._visit_port(entry)
         task = asyncio.current_task()
         assert task is not None
@@ -98,14 +102,18 @@ class HttpConnection:
         except UnreachableError as error:
             if self._visit is not None:
                 self._visit.why = error.why
-            answer = ingress_pages.unreachable(error.why, entry.port, entry.sandbox_id, head)
+            answer = ingress_pages.unreachable(error.why, entry.port, entry.sandbox_id, _accepted(head))
         except UpstreamGoneError as error:
-            answer = ingress_pages.broken(str(error), head)
+            answer = ingress_pages.broken(str(error), _accepted(head))
         except BadMessageError as error:
-            answer = ingress_pages.broken(str(error), head) if error.status == 502 else _no_request(error)
+            bad = ingress_pages.broken(str(error), _accepted(head))
+            answer = bad if error.status == 502 else _no_request(error)
         if not self._answered:
-            await self._client.refuse(answer)
+            await self._refuse(answer, head)
         return False
+
+    async def _refuse(self, answer: ingress_pages.Page, head: RequestHead) -> None:
+        await self._client.refuse(answer.http1(bodiless=head.method == "HEAD"))
 
     @property
     def _answered(self) -> bool:
@@ -177,6 +185,8 @@ class HttpConnection:
             await self._to_site(site, writer.piece(piece))
         if end := writer.end():
             await self._to_site(site, end)
+        if head.upgrade is None:
+            self._client.resume()
 
     async def _relay_answer(self, site: SiteSide, head: RequestHead, upload: asyncio.Task[None]) -> bool:
         if head.upgrade is not None:
@@ -236,7 +246,9 @@ def _is_forwarding(name: bytes) -> bool:
     return name in _FORWARDING or name.startswith(b"x-forwarded-")
 
 
-def _no_request(error: BadMessageError) -> bytes:
-    if str(error) == "HTTP/2.0":
-        return ingress_pages.H2_REFUSAL
+def _accepted(head: RequestHead) -> bytes:
+    return b",".join(head.values(b"accept"))
+
+
+def _no_request(error: BadMessageError) -> ingress_pages.Page:
     return ingress_pages.refused(error.status, str(error))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-
-from cloche.egress.http.heads import RequestHead
+from typing import NamedTuple
 
 _REASONS = {
     400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -20,16 +19,29 @@ code{{background:#8882;padding:.1em .3em;border-radius:.2em}}</style></head>
 """
 #: after so long a page asks again by itself
 RELOAD_SECONDS = 1
-
-#: HTTP/2 without TLS: settings, then GOAWAY with the reason HTTP_1_1_REQUIRED and words that curl -v shows
-_GOAWAY_TEXT = b"HTTP/2 is not routed by name: use the address that publish gave for this port\n"
-H2_REFUSAL = (
-    b"\0\0\0\4\0\0\0\0\0"
-    + (8 + len(_GOAWAY_TEXT)).to_bytes(3, "big") + b"\7\0\0\0\0\0" + b"\0\0\0\0" + b"\0\0\0\x0d" + _GOAWAY_TEXT
-)  # fmt: skip
+_ALWAYS = (
+    (b"Cache-Control", b"no-store"),
+    (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"X-Content-Type-Options", b"nosniff"),
+)
 
 
-def unreachable(why: str, port: int, sandbox_id: str, head: RequestHead) -> bytes:
+class Page(NamedTuple):
+    """`headers`: without those that frame it."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    def http1(self, *, bodiless: bool = False) -> bytes:
+        """The last answer on a connection. `bodiless`: to a HEAD."""
+        lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Error')}".encode("ascii")]
+        lines += [name + b": " + value for name, value in self.headers]
+        lines += [b"Content-Length: %d" % len(self.body), b"Connection: close", b"", b"" if bodiless else self.body]
+        return b"\r\n".join(lines)
+
+
+def unreachable(why: str, port: int, sandbox_id: str, accept: bytes) -> Page:
     """`why` as in UnreachableError. The page loads itself again until the port answers."""
     status, code, title, message = {
         "closed": (502, "nothing_listens", f"Nothing listens on port {port} yet",
@@ -38,35 +50,33 @@ def unreachable(why: str, port: int, sandbox_id: str, head: RequestHead) -> byte
                    f"Perhaps it is paused: `cloche resume {sandbox_id}`."),
     }.get(why, (503, "not_running", "The sandbox does not run",
                 f"Start it again, unless it was removed: `cloche start {sandbox_id}`."))  # fmt: skip
-    return _answer(status, code, (title, message), head, reload=True)
+    return _answer(status, code, (title, message), accept, reload=True)
 
 
-def unknown(head: RequestHead) -> bytes:
+def unknown(accept: bytes) -> Page:
     """No published port has this name. Nothing is said about names that there are."""
     return _answer(404, "not_published", ("No such port", "Nothing is published under this name, or not any more: "
-                                          "`cloche publish SANDBOX PORT`."), head, reload=False)  # fmt: skip
+                                          "`cloche publish SANDBOX PORT`."), accept, reload=False)  # fmt: skip
 
 
-def broken(reason: str, head: RequestHead) -> bytes:
+def broken(reason: str, accept: bytes) -> Page:
     """What listens in the sandbox has answered with what is no answer."""
-    return _answer(502, "bad_answer", ("No answer of HTTP", reason), head, reload=False)
+    return _answer(502, "bad_answer", ("No answer of HTTP", reason), accept, reload=False)
 
 
-def refused(status: int, reason: str) -> bytes:
+def refused(status: int, reason: str) -> Page:
     """What came is no request."""
-    return _written(status, "text/plain; charset=utf-8", f"{reason}\n".encode(), reload=False, bodiless=False)
+    return _page(status, "text/plain", f"{reason}\n", reload=False)
 
 
-def _answer(status: int, code: str, words: tuple[str, str], head: RequestHead, *, reload: bool) -> bytes:
-    accepted = b",".join(head.values(b"accept")).lower()
+def _answer(status: int, code: str, words: tuple[str, str], accept: bytes, *, reload: bool) -> Page:
     title, message = words
-    if b"text/html" in accepted:
-        kind, body = "text/html", _html(title, message, reload)
-    elif b"json" in accepted:
-        kind, body = "application/json", json.dumps({"error": {"code": code, "message": f"{title}. {message}"}}) + "\n"
-    else:
-        kind, body = "text/plain", f"{title}. {message}\n"
-    return _written(status, f"{kind}; charset=utf-8", body.encode(), reload=reload, bodiless=head.method == "HEAD")
+    if b"text/html" in accept.lower():
+        return _page(status, "text/html", _html(title, message, reload), reload=reload)
+    if b"json" in accept.lower():
+        body = json.dumps({"error": {"code": code, "message": f"{title}. {message}"}}) + "\n"
+        return _page(status, "application/json", body, reload=reload)
+    return _page(status, "text/plain", f"{title}. {message}\n", reload=reload)
 
 
 def _html(title: str, message: str, reload: bool) -> str:
@@ -77,11 +87,7 @@ def _html(title: str, message: str, reload: bool) -> str:
     return _PAGE.format(title=escape(title), message=marked, reload=refresh)
 
 
-def _written(status: int, kind: str, body: bytes, *, reload: bool, bodiless: bool) -> bytes:
-    again = f"Retry-After: {RELOAD_SECONDS}\r\n" if reload else ""
-    head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-        f"{again}Cache-Control: no-store\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + (b"" if bodiless else body)
+def _page(status: int, kind: str, body: str, *, reload: bool) -> Page:
+    again = ((b"Retry-After", b"%d" % RELOAD_SECONDS),) if reload else ()
+    kinds = ((b"Content-Type", f"{kind}; charset=utf-8".encode("ascii")),)
+    return Page(status, (*kinds, *again, *_ALWAYS), body.encode())

@@ -328,17 +328,6 @@ async def test_an_answer_cannot_reach_into_the_next_one(tmp_path):
                 assert (await answer(reader))[2] == b"hi"
 
 
-async def test_http_2_by_name_is_told_where_to_go(tmp_path):
-    async with a_world(tmp_path, answering(ok(b"hi"))) as world:
-        async with world.client() as (reader, writer):
-            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
-            settings, goaway = await reader.readexactly(9), await reader.readexactly(9)
-            assert (settings[3], goaway[3]) == (4, 7)
-            told = await reader.readexactly(int.from_bytes(goaway[:3], "big"))
-            assert (told[7], b"address" in told) == (13, True)
-            assert await reader.read() == b""
-
-
 @pytest.mark.parametrize(("sent", "status"), [
     (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: yyyyyyyyyyyyyyy\r\n" * 4000, 431), (b"\x16\x03\x01\x00\x05\r\n\r\n", 400),
     (b"GET / HTTP/1.1\nHost: a\n\n", 400), (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 404),
