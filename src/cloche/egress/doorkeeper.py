@@ -145,8 +145,12 @@ class Doorkeeper:
 
     async def _detach(self, message: Detach) -> dict[str, Any]:
         guest = self._guests.remove(message.sandbox_id)
-        await self._ingress.leave(message.sandbox_id)
-        return {} if guest is None else dict(msgspec.to_builtins(await guest.end()))
+        try:
+            await self._ingress.leave(message.sandbox_id)
+        finally:
+            # nobody else knows it any more
+            last = None if guest is None else await guest.end()
+        return {} if last is None else dict(msgspec.to_builtins(last))
 
     def _answer(self, message: Answer) -> dict[str, Any]:
         if not self._guests.answer(message.ask_id, message.verdict):

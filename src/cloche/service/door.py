@@ -95,17 +95,17 @@ class Attachments:
 
     async def change(self, record: SandboxRecord) -> None:
         """The row of a living sandbox has another policy or other secrets. Guest and door are both told, whatever the
-        other one answers; raises what the first of them raised that failed."""
+        other one answers; raises what the first of them raised that failed. A door that is not there now is told when
+        it comes."""
         sandbox_id, policy = record.sandbox.id, record.sandbox.spec.egress
         ports = await self._store.ports(sandbox_id)
-        authority = await self._door.ready() if policy is not None else None
         if policy is None and not ports:
             work = self.close(sandbox_id)
         elif sandbox_id in self._attached:
             work = self._door.set_policy(sandbox_id, policy, self._values.of(record))
         else:
             work = self._attach(record, ports)
-        await each(self._tell(record, authority), work)
+        await each(self._tell_when_ready(record), work)
 
     async def ready(self, record: SandboxRecord) -> None:
         """Raise what keeps a sandbox that lives from being open, before its row says that it is. Raises
@@ -124,8 +124,7 @@ class Attachments:
     async def resumed(self, record: SandboxRecord) -> None:
         """A guest that was paused hears again."""
         if record.sandbox.id in self._untold:
-            policy = record.sandbox.spec.egress
-            await self._tell(record, await self._door.ready() if policy is not None else None)
+            await self._tell_when_ready(record)
 
     async def publish(self, record: SandboxRecord, wanted: PublishedPort) -> PublishedPort:
         """`wanted.address_port` is a wish; returns what it is."""
@@ -225,6 +224,10 @@ class Attachments:
                 PublishedPort(sandbox_id=port.sandbox_id, port=port.port, slug=port.slug,
                               address_port=found.address_port)
             )  # fmt: skip
+
+    async def _tell_when_ready(self, record: SandboxRecord) -> None:
+        policy = record.sandbox.spec.egress
+        await self._tell(record, None if policy is None else await self._door.ready())
 
     async def _tell(self, record: SandboxRecord, authority: str | None) -> None:
         """`authority` None: it is closed."""

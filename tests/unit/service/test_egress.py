@@ -215,6 +215,21 @@ class TestChange:
             await place.services.egress.set_policy("box", POLICY)
         assert (await place.store.get(made.id)).sandbox.spec.egress is None
 
+    async def test_a_door_that_dies_when_the_row_is_written_begins_with_the_new_one(self, place, monkeypatch):
+        made = await opened(place)
+        asked, ready = [], place.door.ready
+
+        async def dies():
+            asked.append(1)
+            place.door.broken = len(asked) > 1
+            return await ready()
+
+        monkeypatch.setattr(place.door, "ready", dies)
+        with pytest.raises(UnavailableError):
+            await place.services.egress.set_policy("box", OTHER)
+        assert (await place.store.get(made.id)).sandbox.spec.egress == OTHER
+        assert place.door.attached[made.id].policy == OTHER
+
     async def test_the_door_is_told_when_the_guest_does_not_answer(self, place):
         made = await opened(place)
         place.engine.kill_guest(made.id)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloche.egress.messages import Attach, GivenSecret
-from cloche.egress.node_side import door_client, door_process
+from cloche.egress.node_side import door_client, door_life, door_process
 from cloche.egress.node_side.door_client import DoorClient
 from cloche.egress.node_side.door_process import DoorSettings, environment
 from cloche.egress.node_side.ingress_port import keep_port, kept_port
@@ -189,7 +189,7 @@ async def test_what_is_too_large_is_refused_and_the_line_stays(door):
 
 @pytest.mark.anyio
 async def test_one_that_nobody_needs_any_more_ends_after_a_while(door, monkeypatch, tmp_path):
-    monkeypatch.setattr(door_client, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(door_life, "REST_SECONDS", 0.0)
     await door.attach(attach())
     await door.detach(ID)
     await turned_off(door)
@@ -202,8 +202,8 @@ async def test_one_that_is_needed_again_stays(door, monkeypatch, tmp_path):
     await door.attach(attach())
     await door.detach(ID)
     await door.attach(attach())
-    door._rest.cancel()
-    door._end_unneeded()
+    door._life._rest.cancel()
+    door._life._end_unneeded()
     await door.answer("ask", "deny")
     assert ops(tmp_path) == ["setup", "attach", "detach", "attach", "answer"]
 
@@ -239,7 +239,7 @@ def test_the_port_of_the_last_door_is_remembered(tmp_path):
 
 
 async def killed(door) -> None:
-    line = door._line
+    line = door._life._line
     os.kill(door.pid, signal.SIGKILL)
     await line.lost.wait()
 
@@ -249,5 +249,5 @@ async def until_up(door) -> None:
 
 
 async def turned_off(door) -> None:
-    await door._keeper
+    await door._life._keeper
     assert door.state == "off"

@@ -12,7 +12,7 @@ import pytest
 from cloche.egress.node_side import door_line, door_process
 from cloche.egress.node_side.door_client import DoorClient
 from cloche.model.egress import EgressPolicy
-from cloche.model.errors import TimedOutError, UnavailableError
+from cloche.model.errors import LimitHitError, TimedOutError, UnavailableError
 from tests.unit.egress.node_side.stub_door import told
 from tests.unit.egress.node_side.test_door_client import ID, attach, door
 
@@ -58,3 +58,30 @@ async def test_those_that_wait_beside_wait_no_longer(door: DoorClient) -> None:
     asked = [door.set_policy(ID, None, []), door.publish(ID, 80, "80-one", 0), door.unpublish(ID, 81)]
     failures = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(failure, (TimedOutError, UnavailableError)) for failure in failures[:2]), failures
+
+
+async def test_a_policy_that_cannot_be_told_is_told_to_another_one(
+    door: DoorClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await door.attach(attach())
+    deaf = door.pid
+    with monkeypatch.context() as crowd:
+        crowd.setattr(door_line, "MAX_ASKED", 0)
+        with pytest.raises(LimitHitError):
+            await door.set_policy(ID, None, [])
+    await door.ready()
+    assert door.pid != deaf
+    assert "policy" not in told(tmp_path)[-1] or told(tmp_path)[-1]["policy"] is None
+
+
+async def test_what_cannot_be_detached_is_unknown_to_another_one(
+    door: DoorClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await door.attach(attach())
+    deaf = door.pid
+    with monkeypatch.context() as crowd:
+        crowd.setattr(door_line, "MAX_ASKED", 0)
+        assert await door.detach(ID) is not None
+    await door.ready()
+    assert door.pid != deaf
+    assert [said["op"] for said in told(tmp_path)] == ["setup", "attach", "setup"]
