@@ -15,9 +15,12 @@ from urllib.parse import quote
 
 from cloche.egress.messages import GivenSecret
 from cloche.egress.secrecy.placeholders import base64_cores
+from cloche.egress.secrecy.sieve import Sieve
 
 #: shorter values are not looked for
 MIN_VALUE_BYTES = 8
+#: an end of so many bytes that is nowhere in a form begins none that is longer
+_SURE_BYTES = 4
 
 
 class Redaction:
@@ -25,35 +28,50 @@ class Redaction:
 
     def __init__(self, given: Iterable[GivenSecret]) -> None:
         self._names = {form: one.secret.name for one in given for form in _forms(one.value or "")}
-        # longest first: where two begin together, the whole of it goes
-        self._forms = sorted(self._names, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(map(re.escape, self._forms)))
-        self._longest = len(self._forms[0]) if self._forms else 0
-        self._first_bytes = {form[:1] for form in self._forms}
+        self._sieve = Sieve(self._names)
+        self._beginnings = {form[:length] for form in self._names for length in range(1, _SURE_BYTES)}
+        self._all = b"\n".join(self._names)
         self.found: set[str] = set()
         """Names of the secrets that were there so far."""
 
     def __bool__(self) -> bool:
-        return bool(self._forms)
+        return bool(self._names)
 
     def whole(self, text: bytes) -> bytes:
         """A text that has no continuation."""
-        if not any(form in text for form in self._forms):
-            return text
-        return self._pattern.sub(self._mask, text)
+        found = self._sieve.found(text)
+        return self._masked(text, found) if found else text
 
-    def _mask(self, match: re.Match[bytes]) -> bytes:
-        name = self._names[match.group()]
-        self.found.add(name)
-        return mask(name, len(match.group()))
+    def _masked(self, text: bytes, forms: list[bytes]) -> bytes:
+        """From left to right; where two begin together, the longer one goes."""
+        masked = bytearray(text)
+        places = {form: text.find(form) for form in forms}
+        while places:
+            form = min(places, key=lambda form: (places[form], -len(form)))
+            at, end = places[form], places[form] + len(form)
+            masked[at:end] = mask(self._names[form], len(form))
+            self.found.add(self._names[form])
+            behind = {form: place if place >= end else text.find(form, end) for form, place in places.items()}
+            places = {form: place for form, place in behind.items() if place >= 0}
+        return bytes(masked)
 
     def begun_at_end(self, text: bytes) -> int:
         """How many bytes at the end may be the beginning of one."""
-        tail = text[-(self._longest - 1) :] if self._longest > 1 else b""
-        for at in range(len(tail)):
-            if tail[at : at + 1] in self._first_bytes and any(form.startswith(tail[at:]) for form in self._forms):
-                return len(tail) - at
-        return 0
+        if text[-_SURE_BYTES:] in self._all:
+            return max((_overlap(text, form) for form in self._names), default=0)
+        # no more than a few can be, and most often none
+        short = (length for length in range(_SURE_BYTES - 1, 0, -1) if text[-length:] in self._beginnings)
+        return next(short, 0)
+
+
+def _overlap(text: bytes, form: bytes) -> int:
+    """The longest end of `text` that is a beginning of `form`, and not all of it."""
+    at = text.find(form[:1], max(len(text) - len(form) + 1, 0))
+    while at >= 0:
+        if form.startswith(text[at:]):
+            return len(text) - at
+        at = text.find(form[:1], at + 1)
+    return 0
 
 
 class RedactedStream:
