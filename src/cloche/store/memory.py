@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import msgspec
 
 from cloche.model.errors import NotFoundError
-from cloche.model.events import Event, EventPage, EventQuery, SandboxQuery
-from cloche.model.ids import following, is_id_prefix
+from cloche.model.events import Event, SandboxQuery
+from cloche.model.ids import is_id_prefix
 from cloche.model.lifecycle import State
 from cloche.model.sandbox import Sandbox, SandboxRecord
 from cloche.model.snapshot import SnapshotRecord
@@ -34,15 +34,11 @@ class MemoryStore(MemoryEgress):
     """No method gives way to another task, so each is one transaction."""
 
     def __init__(self, *, events_per_sandbox: int = EVENTS_PER_SANDBOX, events_total: int = EVENTS_TOTAL) -> None:
-        super().__init__()
+        super().__init__(events_per_sandbox, events_total)
         self._intents: list[Intent] = []
-        self._events: list[Event] = []
         self._audit: list[AuditLine] = []
         self._templates: dict[tuple[str, str], Template] = {}
         self._snapshots: dict[str, SnapshotRecord] = {}
-        self._per_sandbox, self._total = events_per_sandbox, events_total
-        self._pruned = ""
-        self._listener: Callable[[], None] | None = None
 
     async def insert(self, record: SandboxRecord, intent: Intent) -> None:
         if record.sandbox.id in self._records or self._named(record.sandbox):
@@ -82,8 +78,7 @@ class MemoryStore(MemoryEgress):
             self._intents.append(intent)
         elif to in RESTING:
             self._forget_intents(sandbox_id)
-        if event is not None:
-            self._add(event)
+        self._tell(event)
         return after
 
     async def settle(
@@ -96,7 +91,7 @@ class MemoryStore(MemoryEgress):
             if to in RESTING:
                 self._forget_intents(after.sandbox.id)
         for event in events:
-            self._add(event)
+            self._tell(event)
         return moved
 
     def _moved(self, sandbox_id: str, from_states: frozenset[State], to: State, changes: Changes) -> SandboxRecord:
@@ -119,15 +114,14 @@ class MemoryStore(MemoryEgress):
         if self._named(record.sandbox):
             raise name_taken(record)
         self._records[sandbox_id] = record
-        self._add(event)
+        self._tell(event)
         return record
 
     async def delete(self, sandbox_id: str, event: Event | None = None) -> bool:
         gone = self._records.pop(sandbox_id, None) is not None
         self._forget_intents(sandbox_id)
         self._forget_egress(sandbox_id)
-        if gone and event is not None:
-            self._add(event)
+        self._tell(event if gone else None)
         return gone
 
     def _forget_intents(self, sandbox_id: str) -> None:
@@ -135,45 +129,6 @@ class MemoryStore(MemoryEgress):
 
     async def intents(self) -> list[Intent]:
         return sorted(self._intents, key=lambda intent: intent.id)
-
-    async def add_event(self, event: Event) -> None:
-        self._add(event)
-
-    def _add(self, event: Event) -> None:
-        newest = self._newest()
-        if event.id <= newest:
-            event = msgspec.structs.replace(event, id=following(newest))
-        events = [*self._events, event]
-        mine = [known.id for known in events if known.sandbox_id == event.sandbox_id]
-        dropped = set(mine[: -self._per_sandbox])
-        self._events = [known for known in events if known.id not in dropped][-self._total :]
-        kept = {known.id for known in self._events}
-        self._pruned = max([self._pruned, *(known.id for known in events if known.id not in kept)])
-        if self._listener is not None:
-            self._listener()
-
-    def _newest(self) -> str:
-        return self._events[-1].id if self._events else ""
-
-    async def history(self, project_id: str, query: EventQuery) -> EventPage:
-        found = self._found(project_id, query)
-        page, more = found[: query.limit], len(found) > query.limit
-        cursor = page[-1].id if more else max(self._newest(), query.after)
-        lost = bool(query.after) and self._pruned > query.after
-        return EventPage(events=page, cursor=cursor, more=more, lost=lost)
-
-    async def before_newest(self, project_id: str, query: EventQuery, count: int) -> str:
-        found = self._found(project_id, query)
-        return found[-count - 1].id if len(found) > count else query.after
-
-    def on_event(self, listener: Callable[[], None] | None) -> None:
-        self._listener = listener
-
-    def _found(self, project_id: str, query: EventQuery) -> list[Event]:
-        return [event for event in self._events if event.project_id == project_id and _wanted(event, query)]
-
-    async def events(self, sandbox_id: str, limit: int = EVENTS_PER_SANDBOX) -> list[Event]:
-        return [event for event in self._events if event.sandbox_id == sandbox_id][-limit:]
 
     async def put_template(self, template: Template) -> bool:
         key = (template.project_id, template.name)
@@ -237,15 +192,6 @@ def _matches(sandbox: Sandbox, query: SandboxQuery) -> bool:
         and query.name in (None, sandbox.name)
         and (not query.states or sandbox.state in query.states)
         and all(_labelled(sandbox, key, value) for key, value in query.labels.items())
-    )
-
-
-def _wanted(event: Event, query: EventQuery) -> bool:
-    return (
-        event.id > query.after
-        and query.sandbox_id in (None, event.sandbox_id)
-        and (not query.kinds or event.kind in query.kinds)
-        and (query.since is None or event.at >= query.since)
     )
 
 

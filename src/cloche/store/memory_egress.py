@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from cloche.model.events import Event
 from cloche.model.sandbox import SandboxRecord
 from cloche.store.base import PublishedPort, Traffic
+from cloche.store.memory_events import MemoryEvents
 
 
-class MemoryEgress:
-    def __init__(self) -> None:
+class MemoryEgress(MemoryEvents):
+    """Only of sandboxes that there are."""
+
+    def __init__(self, events_per_sandbox: int, events_total: int) -> None:
+        super().__init__(events_per_sandbox, events_total)
         self._records: dict[str, SandboxRecord] = {}
         self._traffic: dict[str, Traffic] = {}
         self._ports: dict[tuple[str, int], PublishedPort] = {}
@@ -39,10 +43,3 @@ class MemoryEgress:
     def _forget_egress(self, sandbox_id: str) -> None:
         self._traffic.pop(sandbox_id, None)
         self._ports = {key: each for key, each in self._ports.items() if each.sandbox_id != sandbox_id}
-
-    def _tell(self, event: Event | None) -> None:
-        if event is not None:
-            self._add(event)
-
-    def _add(self, event: Event) -> None:
-        raise NotImplementedError
