@@ -40,6 +40,9 @@ class PeerHooks:
     metered: list[int] = field(default_factory=lambda: [0, 0])
     most_out: int | None = None
     most_in: int | None = None
+    held: list[int] = field(default_factory=list)
+    most_held: int | None = None
+    pieces: int = 256 << 10
     sandbox: str = "box"
     recorded: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +74,17 @@ class PeerHooks:
     def happened(self, kind, data):
         assert kind == "egress_secret"
         self.events.append(data)
+
+    def hold(self, count):
+        self.held.append(count)
+        if self.most_held is not None and count > self.most_held:
+            raise LimitHit("held_bytes")
+
+    def may_hold(self, count):
+        return self.most_held is None or count <= self.most_held
+
+    def piece_bytes(self):
+        return self.pieces
 
     async def meter(self, sent=0, received=0):
         self.metered[0] += sent

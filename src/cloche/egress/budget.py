@@ -17,6 +17,9 @@ _BURST_SECONDS = 0.25
 _MIN_BURST_BYTES = 16 << 10
 _WORTHWHILE_BYTES = 8 << 10
 _WINDOW_SECONDS = 60.0
+#: of bodies, of all connections of a sandbox together; what one of them may have of it
+_PIECES_BYTES = 64 << 20
+_MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 16 << 10, 256 << 10
 
 
 class TokenBucket:
@@ -99,6 +102,10 @@ class Budget:
 
     def disconnect(self) -> None:
         self.open -= 1
+
+    def piece_bytes(self) -> int:
+        """How much of a body may wait to be carried on, of each connection in each direction."""
+        return max(_MIN_PIECE_BYTES, min(_MAX_PIECE_BYTES, _PIECES_BYTES // max(1, 2 * self.open)))
 
     def check(self) -> None:
         """Raises LimitHit when the bytes of one direction are used up."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cloche.egress.deciding.attempt import Attempt, Decided
 from cloche.egress.deciding.policy import remedy_words
+from cloche.egress.held import Share
 from cloche.egress.hooks import Exchange, LimitHit
 from cloche.egress.inner.attached import Attached
 from cloche.model.egress import AuditLine, Decision
@@ -49,7 +50,11 @@ class Connection:
     sent: int = 0
     received: int = 0
     began: float = field(default_factory=time.time)
+    held: Share = field(init=False)
     _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.held = Share(self.attached.held)
 
     def room(self, wanted: int, *, sending: bool) -> int:
         return self.attached.budget.room(wanted, sending=sending)

@@ -8,10 +8,12 @@ from cloche.egress.connection import Connection, Refused
 from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.deciding.names import read_host
 from cloche.egress.outward.sockets import SocketStream
-from cloche.egress.sniff import BadHelloError, Seen, first_bytes, hello_refusal
+from cloche.egress.sniff import BadHelloError, NeedMore, Seen, first_bytes, hello_refusal
 
 #: for the first bytes, and for a whole hello
 FIRST_BYTES_SECONDS = 10.0
+#: a hello has its own bound, which is the same; blanks in front of a request have none
+MAX_UNDECIDED_BYTES = 64 << 10
 
 
 async def first_look(stream: SocketStream, connection: Connection) -> Seen | None:
@@ -62,11 +64,18 @@ def _missing(known: Undecided, attempt: Attempt) -> str:
 
 
 async def _seen(stream: SocketStream) -> Seen | None:
-    """Raises BadHelloError, also for an end within a hello."""
-    while (seen := first_bytes(stream.peeked)) is None:
-        if await stream.peek_more():
-            continue
-        if stream.peeked[:1] == b"\x16":
-            raise BadHelloError("it ends too early")
-        return Seen("tcp") if stream.peeked else None
+    """Raises BadHelloError, also for an end within a hello, and Refused."""
+    while isinstance(seen := first_bytes(stream.peeked), NeedMore):
+        # a hello that comes byte by byte is not read again for each
+        while len(stream.peeked) < seen.at_least:
+            if len(stream.peeked) >= MAX_UNDECIDED_BYTES:
+                raise Refused("denied", f"it did not say in {MAX_UNDECIDED_BYTES} bytes what it is")
+            if not await stream.peek_more():
+                return _ended(stream.peeked)
     return seen
+
+
+def _ended(data: bytes) -> Seen | None:
+    if data[:1] == b"\x16":
+        raise BadHelloError("it ends too early")
+    return Seen("tcp") if data else None

@@ -48,7 +48,8 @@ class DialError(Exception):
 
 
 class LimitHit(Exception):
-    """A budget is used up: the connection ends. `limit` names the field of EgressBudget."""
+    """A budget is used up: the connection ends. `limit` names the field of EgressBudget, or a bound of the door's own:
+    "held_bytes", "lookups", "handshakes", "certificates"."""
 
     def __init__(self, limit: str, reason: str = "") -> None:
         super().__init__(reason or f"the budget {limit} is used up")
@@ -115,6 +116,15 @@ class Hooks(Protocol):
     def happened(self, kind: str, data: dict[str, Any]) -> None:
         """An event: kind "egress_secret", data {"secret", "what": "misused" | "missing" | "redacted", "reason", "host",
         "port", "method", "path"}. The door throttles."""
+
+    def hold(self, count: int) -> None:
+        """So many bytes of this connection wait for a decision, or to be whole. Raises LimitHit."""
+
+    def may_hold(self, count: int) -> bool:
+        """Whether so many more may."""
+
+    def piece_bytes(self) -> int:
+        """How much of a body may be in the door, in each direction: the less, the more connections are open."""
 
     async def meter(self, sent: int = 0, received: int = 0) -> None:
         """Counts bytes before they go on, and waits when they come too fast. Raises LimitHit."""

@@ -53,6 +53,7 @@ class Outlet:
             self._task.uncancel()
         finally:
             self._attached.connections.discard(self)
+            self._connection.held.release()
             self._stream.close_now()
 
     def review(self) -> None:
@@ -118,6 +119,7 @@ class Outlet:
             await self._entrance.refuse(refused, attempt.host, attempt.port)
 
     async def _carry(self) -> None:
+        self._stream.counted_by(self._connection.held.hold)
         self._attached.budget.check()
         known = await self._judgement.settle(self._connection.attempt)
         if self._entrance.is_early and isinstance(known, Undecided) and known.needs != {"address"}:

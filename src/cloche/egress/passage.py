@@ -106,6 +106,15 @@ class Passage:
     def happened(self, kind: str, data: dict[str, Any]) -> None:
         self._attached.happened(kind, data)
 
+    def hold(self, count: int) -> None:
+        self._connection.held.hold(count)
+
+    def may_hold(self, count: int) -> bool:
+        return self._attached.held.has_room(count)
+
+    def piece_bytes(self) -> int:
+        return self._attached.budget.piece_bytes()
+
     async def meter(self, sent: int = 0, received: int = 0) -> None:
         budget = self._attached.budget
         for count, sending in ((sent, True), (received, False)):

@@ -21,8 +21,6 @@ _METHODS = tuple(word + b" " for word in _WORDS.split())
 _WORD = re.compile(rb"[!-~]++[ \t]")
 _VERSION = re.compile(rb"[ \t]HTTP/1\.[0-9]")
 _BEFORE_A_REQUEST = b"\r\n \t"
-#: a first line that is longer is no request's that anybody takes
-_MAX_LINE_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +29,15 @@ class Seen:
     hello: ClientHello | None = None
 
 
-def first_bytes(data: bytes) -> Seen | None:
-    """None: more is needed to say. Raises BadHelloError for what begins as TLS and is no hello."""
-    if not data:
-        return None
+def first_bytes(data: bytes) -> Seen | NeedMore:
+    """Raises BadHelloError for what begins as TLS and is no hello."""
     hello = ClientHello.parse(data)
     if isinstance(hello, NeedMore):
-        return None
+        return hello
     if isinstance(hello, ClientHello):
         return Seen("tls", hello)
     assert isinstance(hello, NotTls)
-    return _plain(data.lstrip(_BEFORE_A_REQUEST))
+    return _plain(data.lstrip(_BEFORE_A_REQUEST)) or NeedMore(len(data) + 1)
 
 
 def _plain(data: bytes) -> Seen | None:
@@ -53,9 +49,7 @@ def _plain(data: bytes) -> Seen | None:
     line, newline, _ = data.partition(b"\n")
     if _is_request_line(line.partition(b"\r")[0]):
         return Seen("http")
-    if newline or len(line) > _MAX_LINE_BYTES or not _could_become_request(line):
-        return Seen("tcp")
-    return None
+    return Seen("tcp") if newline or not _could_become_request(line) else None
 
 
 def _is_request_line(line: bytes) -> bool:
@@ -91,4 +85,4 @@ def _read(sni: str) -> str | None:
         return None
 
 
-__all__ = ["BadHelloError", "Seen", "first_bytes", "hello_refusal"]
+__all__ = ["BadHelloError", "NeedMore", "Seen", "first_bytes", "hello_refusal"]

@@ -160,3 +160,13 @@ def test_a_bucket_is_never_more_than_full() -> None:
     bucket.take(7)
     assert bucket.available(1000.0) == -2
     assert bucket.delay(3) == pytest.approx(0.5)
+
+
+def test_pieces_of_bodies_are_the_smaller_the_more_connections_are_open() -> None:
+    many = budget()
+    pieces = [many.piece_bytes()]
+    for _ in range(MAX_CONNECTIONS):
+        many.connect()
+        pieces.append(many.piece_bytes())
+    assert pieces[0] == 256 << 10 and pieces[-1] == 16 << 10 and pieces == sorted(pieces, reverse=True)
+    assert max(2 * count * piece for count, piece in enumerate(pieces)) <= 64 << 20

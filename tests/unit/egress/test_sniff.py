@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloche.egress.sniff import first_bytes, hello_refusal
+from cloche.egress.sniff import NeedMore, Seen, first_bytes, hello_refusal
 from cloche.egress.tls.sni import BadHelloError, ClientHello
 
 
@@ -21,7 +21,7 @@ def hello_bytes(name: str | None) -> bytes:
 
 def protocol(data: bytes) -> str | None:
     seen = first_bytes(data)
-    return None if seen is None else seen.protocol
+    return seen.protocol if isinstance(seen, Seen) else None
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,33 @@ def test_a_hello_in_pieces() -> None:
     hello = hello_bytes("a.test")
     assert {protocol(hello[:length]) for length in range(len(hello))} == {None}
     seen = first_bytes(hello)
-    assert seen is not None and seen.hello is not None
+    assert isinstance(seen, Seen) and seen.hello is not None
     assert seen.hello.sni == "a.test"
+
+
+@pytest.mark.parametrize("kind", [20, 21, 23, 24])
+def test_another_record_of_tls_before_the_hello_is_no_other_protocol(kind: int) -> None:
+    """A server may pass over it: the name in the hello behind it would be nobody's to see."""
+    with pytest.raises(BadHelloError, match="before the hello"):
+        first_bytes(bytes([kind, 3, 1, 0, 2, 1, 0]) + hello_bytes("a.test"))
+    assert protocol(bytes([kind, 4, 1])) == "tcp"
+    assert protocol(bytes([kind])) is None
+
+
+def test_it_says_how_many_bytes_a_hello_needs() -> None:
+    """So that it is not read again for each byte that comes."""
+    hello = hello_bytes("a.test")
+    wanted = set()
+    length = 0
+    while isinstance(seen := first_bytes(hello[:length]), NeedMore):
+        length = seen.at_least
+        wanted.add(length)
+    assert length == len(hello) and len(wanted) <= 4
+
+
+def test_blanks_and_words_without_end_are_nothing_by_themselves() -> None:
+    assert protocol(b"\r\n" * 100_000) is None
+    assert protocol(b"MADEUP /" + b"x" * 100_000) is None
 
 
 @given(st.binary(max_size=200))
@@ -67,7 +92,7 @@ def test_it_raises_nothing_else(data: bytes) -> None:
     try:
         first_bytes(data)
     except BadHelloError:
-        assert data[:1] == b"\x16"
+        assert data[0] in {20, 21, 22, 23, 24} or data[0] & 0x80
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(min_value=1, max_value=59))

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Protocol
 
 from cloche.channel.base import ByteStream
 
-READ_BYTES = 256 << 10
+#: read before anybody wants it, or before it is known what it is
+AHEAD_BYTES = 16 << 10
+#: of a body
+MAX_PIECE_BYTES = 256 << 10
+
+
+class Bounds(Protocol):
+    """Of `hooks.Hooks`."""
+
+    def hold(self, count: int) -> None: ...
+    def piece_bytes(self) -> int: ...
+
+
+class OwnBounds:
+    """Those of one connection by itself, which nobody adds up."""
+
+    def hold(self, count: int) -> None:
+        pass
+
+    def piece_bytes(self) -> int:
+        return MAX_PIECE_BYTES
+
+
+OWN_BOUNDS = OwnBounds()
 
 
 class WatchedStream:
     """Reads ahead by at most one piece."""
 
-    def __init__(self, stream: ByteStream) -> None:
+    def __init__(self, stream: ByteStream, bounds: Bounds = OWN_BOUNDS) -> None:
         self._stream = stream
+        self._piece_bytes = bounds.piece_bytes
         self._ahead: asyncio.Task[bytes] | None = None
         self.write = stream.write
         self.write_eof = stream.write_eof
@@ -27,12 +52,16 @@ class WatchedStream:
 
     async def read_directly(self) -> bytes:
         """The quick way, for bodies; a cancellation may lose what has come."""
-        return await (self._stream.read(READ_BYTES) if self._ahead is None else self.read())
+        return await (self._stream.read(self._piece_bytes()) if self._ahead is None else self.read())
+
+    async def read_a_little(self) -> bytes:
+        """As `read_directly`, of a head that may be followed by anything."""
+        return await (self._stream.read(AHEAD_BYTES) if self._ahead is None else self.read())
 
     def watch(self) -> asyncio.Task[bytes]:
         """Done when the other end has said something (b"": that it has finished) or is gone."""
         if self._ahead is None:
-            self._ahead = asyncio.ensure_future(self._stream.read(READ_BYTES))
+            self._ahead = asyncio.ensure_future(self._stream.read(AHEAD_BYTES))
             self._ahead.add_done_callback(_looked_at)
         return self._ahead
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from cloche.channel.base import ByteStream
-from cloche.egress.http.ahead import WatchedStream
+from cloche.egress.http.ahead import OWN_BOUNDS, Bounds, WatchedStream
 from cloche.egress.http.framing import BadMessageError
 from cloche.egress.http.heads import RequestHead
 from cloche.egress.http.outcomes import ClientGoneError
@@ -22,27 +23,40 @@ DRAIN_SECONDS = 2.0
 
 
 class ClientSide:
-    def __init__(self, stream: ByteStream, first: bytes) -> None:
-        self._stream = WatchedStream(stream)
+    def __init__(self, stream: ByteStream, first: bytes, bounds: Bounds = OWN_BOUNDS) -> None:
+        self._stream = WatchedStream(stream, bounds)
+        self._hold = bounds.hold
         self._reader = RequestReader()
         if first:
             self._reader.feed(first)
 
     async def next_head(self) -> RequestHead | None:
-        """None: it has ended, or was quiet for too long. Raises BadMessageError (408 for a head that never ends)."""
+        """None: it has ended, or was quiet for too long. What has come counts as held until `decided`. Raises
+        BadMessageError (408 for a head that never ends) and LimitHit."""
         head = self._reader.next()
         if head is None and self._reader.idle and not self._reader.ended and not await self._stirs():
             await self._end(b"")
             return None
         try:
             async with asyncio.timeout(HEAD_SECONDS):
-                head = head or await self._next()
+                head = head or await self._search_head()
         except TimeoutError:
             raise BadMessageError(f"the head of a request did not end in {HEAD_SECONDS:.0f} s", 408) from None
         except ClientGoneError:
             return None
         assert head is None or isinstance(head, RequestHead)
         return head
+
+    async def _search_head(self) -> RequestHead | bytes | End | None:
+        self._hold(self._reader.waiting)
+        while (event := self._reader.next()) is None and not self._reader.ended:
+            self._reader.feed(await self._read(self._stream.read_a_little))
+            self._hold(self._reader.waiting)
+        return event
+
+    def decided(self) -> None:
+        """Its request is carried now, or refused."""
+        self._hold(0)
 
     async def _stirs(self) -> bool:
         """Whether anything comes."""
@@ -59,12 +73,12 @@ class ClientSide:
         while (event := self._reader.next()) is None:
             if self._reader.ended:
                 return None
-            self._reader.feed(await self._read())
+            self._reader.feed(await self._read(self._stream.read_directly))
         return event
 
-    async def _read(self) -> bytes:
+    async def _read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
         try:
-            return await self._stream.read_directly()
+            return await read()
         except ConnectionError as error:
             raise ClientGoneError from error
 
@@ -95,7 +109,7 @@ class ClientSide:
 
     async def read_raw(self) -> bytes:
         """Raises ClientGoneError."""
-        return await self._read()
+        return await self._read(self._stream.read_directly)
 
     async def refuse(self, answer: bytes) -> None:
         """Say it, and end."""

@@ -76,7 +76,9 @@ class Carried:
         return self._goes_on
 
     async def _refuse(self, refused: RefusedError) -> None:
+        self._client.decided()
         self._ended(refused.verdict, refused.reason)
+        self.record.decision = refused.decision or self.record.decision
         if not self._answered:
             self.record.status = refused.status
             await self._client.refuse(refused.body)
@@ -89,6 +91,7 @@ class Carried:
         try:
             self.record.site = self._destination()
             await self._decide()
+            self._client.decided()
             await self._carry()
         except SecretRefusedError as error:
             what = error.code.removeprefix("secret_")
@@ -137,7 +140,7 @@ class Carried:
         headers = readable_only(injected.headers) if self._redaction else injected.headers
         self._websocket = self._head.upgrade == "websocket"
         sent = replace(self._head, headers=headers, upgrade="websocket" if self._websocket else None)
-        body = RequestBody(self._client, sent, secrets.into_body(self._head))
+        body = RequestBody(self._client, sent, secrets.into_body(self._head), self._hooks)
         try:
             if body.complete:
                 await self._no_body()

@@ -10,7 +10,7 @@ from cloche.egress.hooks import DialError, Exchange, Hooks, LimitHit, Site, Tunn
 from cloche.egress.http.client_side import ClientSide
 from cloche.egress.http.exchange import Carried
 from cloche.egress.http.framing import BadMessageError
-from cloche.egress.http.outcomes import bad_request
+from cloche.egress.http.outcomes import RefusedError, bad_request, limit_hit
 from cloche.egress.http.site_side import Connect, SiteSide
 from cloche.egress.messages import GivenSecret
 from cloche.egress.secrecy.redaction import Redaction
@@ -27,7 +27,7 @@ async def serve_requests(
     proxy port, where each request names its site in absolute-form; on CONNECT the client is left open and a Tunnel is
     returned. `first`: bytes that were read already. `connect`: makes connections to sites; plain ones by `hooks.dial`
     without it. Raises nothing but CancelledError; a LimitHit or a lost connection is recorded and ends it."""
-    flow = Flow(ClientSide(client, first), site, hooks, connect or _plainly(hooks))
+    flow = Flow(ClientSide(client, first, hooks), site, hooks, connect or _plainly(hooks))
     tunnel = None
     try:
         tunnel = await flow.run()
@@ -64,15 +64,23 @@ class Flow:
                 if not await Carried(self, head).run():
                     break
         except BadMessageError as error:
-            await self._refuse(error)
+            await self._refuse(bad_request(error))
+        except LimitHit as error:
+            await self._refuse(limit_hit(error))
         return None
 
-    async def _refuse(self, error: BadMessageError) -> None:
-        """What came is no request at all."""
-        refused = bad_request(error)
+    async def _refuse(self, refused: RefusedError) -> None:
+        """What came is no request at all, or not yet."""
         site = self.site or Site("", 0)
         self.hooks.record(
-            Exchange(site=site, status=refused.status, verdict="denied", reason=refused.reason, began=time.time())
+            Exchange(
+                site=site,
+                status=refused.status,
+                verdict=refused.verdict,
+                decision=refused.decision,
+                reason=refused.reason,
+                began=time.time(),
+            )
         )
         await self.client.refuse(refused.body)
 
@@ -85,7 +93,7 @@ class Flow:
             if fits:
                 return resting
             await resting.close()
-        return SiteSide(site, await self._connect(site))
+        return SiteSide(site, await self._connect(site), self.hooks)
 
     async def give_back(self, upstream: SiteSide) -> None:
         if upstream.rest():

@@ -15,7 +15,7 @@ Verdict = Literal["denied", "failed", "limit"]
 
 
 class RefusedError(Exception):
-    """`body`: the whole answer, for a client that has got none yet."""
+    """`body`: the whole answer, for a client that has got none yet. `decision`: instead of the policy's."""
 
     def __init__(self, status: int, verdict: Verdict, reason: str, body: bytes) -> None:
         super().__init__(reason)
@@ -23,6 +23,7 @@ class RefusedError(Exception):
         self.verdict: Verdict = verdict
         self.reason = reason
         self.body = body
+        self.decision: Decision | None = None
 
 
 class ClientGoneError(Exception):
@@ -77,4 +78,6 @@ def failed(reason: str, status: int = 502) -> RefusedError:
 
 def limit_hit(error: LimitHit) -> RefusedError:
     body = refusal.answer(429, "egress_limit", error.reason, details={"limit": error.limit})
-    return RefusedError(429, "limit", error.reason, body)
+    refused = RefusedError(429, "limit", error.reason, body)
+    refused.decision = Decision(action="deny", rule=f"budget {error.limit}", reason=error.reason)
+    return refused

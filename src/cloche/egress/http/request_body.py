@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from cloche.egress.hooks import Hooks
 from cloche.egress.http.client_side import ClientSide
 from cloche.egress.http.heads import Headers, RequestHead
 from cloche.egress.http.requests import BodyWriter, Framing
@@ -18,7 +19,8 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class RequestBody:
     """`prepared` first, then `pieces`. Both raise SecretRefusedError, BadMessageError and ClientGoneError."""
 
-    def __init__(self, client: ClientSide, head: RequestHead, passed: BodyFilter | None) -> None:
+    def __init__(self, client: ClientSide, head: RequestHead, passed: BodyFilter | None, hooks: Hooks) -> None:
+        self._hooks = hooks
         self._client = client
         self._head = head
         self._filter = passed
@@ -39,14 +41,16 @@ class RequestBody:
         if self.complete or self._filter is None or not self._filter.changes_length:
             return self._head
         framing = self._head.framing
-        if framing.kind == "length" and framing.length <= WHOLE_BYTES:
-            framing = await self._read_whole()
+        most = min(WHOLE_BYTES, self._hooks.piece_bytes())
+        if framing.kind == "length" and framing.length <= most and self._hooks.may_hold(framing.length):
+            framing = await self._read_whole(framing.length)
         else:
             framing = Framing("chunked")
         self._head = replace(self._head, framing=framing, headers=_framed(self._head.headers, framing))
         return self._head
 
-    async def _read_whole(self) -> Framing:
+    async def _read_whole(self, length: int) -> Framing:
+        self._hooks.hold(length)
         if self._head.expects_continue:
             await self._client.write(_CONTINUE)
             others = tuple(header for header in self._head.headers if header[0].lower() != b"expect")
@@ -59,6 +63,7 @@ class RequestBody:
         writer = BodyWriter(self._head.framing)
         if self._whole is not None:
             yield writer.piece(self._whole) + writer.end()
+            self._hooks.hold(0)
             return
         async for data in self._plain():
             yield writer.piece(data)

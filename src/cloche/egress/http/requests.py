@@ -73,6 +73,11 @@ class RequestReader:
         return self._received.ended and not len(self._received) and self._state != "body"
 
     @property
+    def waiting(self) -> int:
+        """Bytes that were fed and not given out."""
+        return len(self._received)
+
+    @property
     def idle(self) -> bool:
         """Between two requests, nothing of the next one is there."""
         return self._state == "head" and not len(self._received)

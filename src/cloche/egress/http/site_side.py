@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from cloche.channel.base import ByteStream
 from cloche.egress.hooks import Site
-from cloche.egress.http.ahead import WatchedStream
+from cloche.egress.http.ahead import OWN_BOUNDS, Bounds, WatchedStream
 from cloche.egress.http.heads import RequestHead, ResponseHead
 from cloche.egress.http.outcomes import UpstreamGoneError
 from cloche.egress.http.requests import End, ResponseReader
@@ -19,10 +19,10 @@ Connect = Callable[[Site], Awaitable[ByteStream]]
 class SiteSide:
     """`used`: it has carried a request already, so the site may have given it up meanwhile."""
 
-    def __init__(self, site: Site, stream: ByteStream) -> None:
+    def __init__(self, site: Site, stream: ByteStream, bounds: Bounds = OWN_BOUNDS) -> None:
         self.site = site
         self.used = False
-        self._stream = WatchedStream(stream)
+        self._stream = WatchedStream(stream, bounds)
         self._reader: ResponseReader | None = None
 
     def expect(self, request: RequestHead) -> None:

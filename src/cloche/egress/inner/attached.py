@@ -14,6 +14,7 @@ from cloche.egress.budget import Budget
 from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.deciding.hostindex import HostIndex
 from cloche.egress.deciding.policy import Compiled, compile_policy
+from cloche.egress.held import Held
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
 from cloche.egress.world import World
 from cloche.model.egress import AcceptRule, Ask, AuditLine, EgressBudget, EgressCounters, EgressPolicy
@@ -45,6 +46,7 @@ class Attached:
         self.world = world
         self.lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self.connections: set[Open] = set()
+        self.held = Held()
         self.lines = Lines(world.audit)
         self.asks = Asks(self.id, self._tell_ask)
         self.compiled: Compiled | None = None

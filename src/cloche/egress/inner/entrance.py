@@ -11,7 +11,7 @@ from cloche.egress.connection import Refused
 from cloche.egress.http import refusal
 from cloche.egress.inner import guest_words
 from cloche.egress.outward.sockets import SocketStream
-from cloche.egress.sniff import BadHelloError, first_bytes
+from cloche.egress.sniff import BadHelloError, NeedMore, first_bytes
 from cloche.model.egress import Protocol
 
 #: how long a refusal waits for the first bytes, to be said in their protocol
@@ -44,6 +44,7 @@ class Entrance:
 
     async def refuse(self, refused: Refused, host: str, port: int) -> None:
         """Say so as it can be read, and close."""
+        self.stream.uncounted()
         try:
             async with asyncio.timeout(_WRITE_SECONDS):
                 await self._refuse(refused, host, port)
@@ -84,7 +85,7 @@ class Entrance:
             return "tls"
         except TimeoutError:
             return "tcp"
-        if seen is None:
+        if isinstance(seen, NeedMore):
             return "tls" if self.stream.peeked[:1] == b"\x16" else "tcp"
         return seen.protocol
 

@@ -39,6 +39,7 @@ class ProxyClient:
             return None
         finally:
             self._attached.connections.discard(self)
+            self._connection.held.release()
 
     def review(self) -> None:
         """The policy is another: a request that it does not allow ends in the middle."""

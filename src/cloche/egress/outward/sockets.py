@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cloche.channel.unix import UnixStream
 
@@ -24,10 +24,26 @@ class SocketStream(UnixStream):
     def __init__(self, sock: socket.socket, first: bytes = b"") -> None:
         super().__init__(sock)
         self._first = first
+        self._count: Callable[[int], None] = _uncounted
+
+    def counted_by(self, count: Callable[[int], None]) -> None:
+        """`count` is told how many bytes are in `peeked`, now and whenever that changes. It may raise: then nothing
+        more is peeked."""
+        self._count = count
+        count(len(self._first))
+
+    def uncounted(self) -> None:
+        """From now on: it ends soon, with what little it may still say."""
+        self._count = _uncounted
+
+    def _set_peeked(self, data: bytes) -> None:
+        self._first = data
+        self._count(len(data))
 
     async def read(self, max_bytes: int) -> bytes:
         if self._first:
-            data, self._first = self._first[:max_bytes], self._first[max_bytes:]
+            data = self._first[:max_bytes]
+            self._set_peeked(self._first[max_bytes:])
             return data
         return await super().read(max_bytes)
 
@@ -38,7 +54,8 @@ class SocketStream(UnixStream):
     async def peek_more(self) -> bool:
         """Wait for more bytes and keep them in `peeked`; False at the end of the stream. Raises ConnectionError."""
         data = await super().read(PEEK_BYTES)
-        self._first += data
+        if data:
+            self._set_peeked(self._first + data)
         return bool(data)
 
     async def peek_exactly(self, count: int) -> bytes:
@@ -46,16 +63,18 @@ class SocketStream(UnixStream):
         while len(self._first) < count:
             if not await self.peek_more():
                 raise ConnectionResetError("the stream ended within a message")
-        data, self._first = self._first[:count], self._first[count:]
+        data = self._first[:count]
+        self._set_peeked(self._first[count:])
         return data
 
     def take_peeked(self) -> bytes:
-        data, self._first = self._first, b""
+        data = self._first
+        self._set_peeked(b"")
         return data
 
     def give_back(self, data: bytes) -> None:
         """To be read again, before anything else."""
-        self._first = data + self._first
+        self._set_peeked(data + self._first)
 
     @property
     def socket(self) -> socket.socket:
@@ -97,6 +116,10 @@ class SocketStream(UnixStream):
                     max_bytes -= len(data)
         except (ConnectionError, TimeoutError):
             pass
+
+
+def _uncounted(_: int) -> None:
+    """Whoever peeks has a bound of its own."""
 
 
 def reset_on_close(sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from cloche.channel.base import ByteStream
-from cloche.egress.deciding.names import read_host
+from cloche.egress.deciding.names import is_address, read_host
 from cloche.egress.hooks import DialError, Exchange, Hooks, Site
 from cloche.egress.http.flow import serve_requests
 from cloche.egress.http.refusal import tls_alert
@@ -20,6 +20,7 @@ from cloche.egress.http.site_side import Connect
 from cloche.egress.tls.authority import SPOKEN_INSIDE, Authority
 from cloche.egress.tls.sni import BadHelloError, ClientHello, NeedMore, NotTls
 from cloche.egress.tls.tls_stream import HANDSHAKE_SECONDS, READ_BYTES, TlsStream
+from cloche.model.egress import Decision
 
 #: the alert no_application_protocol
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
@@ -133,17 +134,27 @@ def _parsed(data: bytes) -> ClientHello | NeedMore:
 
 
 def _check(hello: ClientHello, site: Site) -> None:
-    if hello.sni is not None and read_host(hello.sni).text != site.host:
-        raise HelloRefusedError(f"the hello names {hello.sni}", tls_alert("unrecognized_name"))
+    if hello.sni is None and not is_address(site.host):
+        raise HelloRefusedError("the TLS hello names no host (no SNI)", tls_alert("access_denied"))
+    if hello.sni is not None and not _names(hello.sni, site.host):
+        raise HelloRefusedError(f"the TLS hello names another host ({hello.sni})", tls_alert("unrecognized_name"))
     if hello.alpn and not set(SPOKEN_INSIDE) & set(hello.alpn):
         # OpenSSL would go on as if nothing had been asked
         raise HelloRefusedError(f"the client speaks {', '.join(hello.alpn)} only, the door HTTP/1.1", _NO_PROTOCOL)
+
+
+def _names(sni: str, host: str) -> bool:
+    try:
+        return read_host(sni).text == host
+    except ValueError:
+        return False
 
 
 async def _give_up(client: ByteStream, site: Site, hooks: Hooks, error: Exception) -> None:
     exchange = Exchange(site=site, verdict="failed", reason=_client_reason(error), began=time.time())
     if isinstance(error, HelloRefusedError):
         exchange.verdict = "denied"
+        exchange.decision = Decision(action="deny", rule="TLS hello", reason=str(error), tls="inspect")
         with contextlib.suppress(ConnectionError):
             await client.write(error.alert)
     hooks.record(exchange)

@@ -15,6 +15,8 @@ MAX_RECORDS = 64
 _RECORD_HEADER = 5
 _MAX_RECORD_BYTES = 1 << 14
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
+#: of TLS: servers were seen that pass over an alert or such in front of a hello, which would then be no hello here
+_RECORD_TYPES = frozenset({20, 21, 22, 23, 24})
 _SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS = 0, 16, 43
 #: encrypted hellos, drafts included, and the encrypted server name that came before them
 _ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFFCE})
@@ -100,10 +102,14 @@ def _no_record(data: bytes) -> NeedMore | NotTls | None:
         return NeedMore(1)
     if data[0] & 0x80:
         return _ssl2(data)
-    if data[0] != _HANDSHAKE:
+    if data[0] not in _RECORD_TYPES:
         return NotTls()
     if len(data) < 2:
         return NeedMore(2)
+    if data[0] != _HANDSHAKE and data[1] == 3:
+        raise BadHelloError("another record before the hello")
+    if data[0] != _HANDSHAKE:
+        return NotTls()
     if data[1] == 0xFE:
         raise BadHelloError("a datagram TLS record on a stream")
     return None if data[1] == 3 else NotTls()

@@ -14,6 +14,8 @@ from cloche.channel.base import ByteStream
 
 #: of encrypted bytes in one read; about sixteen records
 READ_BYTES = 256 << 10
+#: the largest record that there is, about
+RECORD_BYTES = 17 << 10
 HANDSHAKE_SECONDS = 10.0
 #: records are taken apart here, by one stream after the other: nothing waits between the first and the last of a read
 _SCRATCH = bytearray(READ_BYTES)
@@ -40,7 +42,7 @@ class TlsStream:
         self._incoming.write(first)
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             while not await self._shake():
-                await self._receive()
+                await self._receive(RECORD_BYTES)
 
     async def _shake(self) -> bool:
         """Whether that was all."""
@@ -61,10 +63,10 @@ class TlsStream:
                 await self._flush()
             if data is not None:
                 return data
-            await self._receive()
+            await self._receive(max_bytes)
 
-    async def _receive(self) -> None:
-        data = await self._stream.read(READ_BYTES)
+    async def _receive(self, max_bytes: int) -> None:
+        data = await self._stream.read(min(READ_BYTES, max(RECORD_BYTES, max_bytes)))
         if data:
             self._incoming.write(data)
         else:

@@ -88,7 +88,7 @@ MADE = {
     "more-ssl2": b"\x80\x2e\x01",
     "not-http": b"GET / HTTP/1.1\r\n",
     "not-ssh": b"SSH-2.0-x\r\n",
-    "not-alert": b"\x15\x03\x01\x00\x02\x02\x28",
+    "bad-alert": b"\x15\x03\x01\x00\x02\x02\x28",
     "not-binary": b"\x80\x00\x00\x01\x02\x03",
     "not-version-4": b"\x16\x04\x00\x00\x05",
     "bad-ssl2": b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10",
