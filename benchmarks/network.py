@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 GROUP = "network"
 BULK, TLS_BULK = 1 << 30, 256 << 20
 MANY, HELD = 100, 1000
+#: of the host, whose answers are searched for each of them
+SECRETS = (0, 1, 10, 32)
 #: best of these: what else the machine does only slows down
 ATTEMPTS = 3
 Way = Callable[[World, Path], AbstractContextManager[peers.Client]]
@@ -62,10 +65,14 @@ def _cloche(there: World, arguments: argparse.Namespace) -> Iterator[Figure]:
     from cloche import Sandbox
 
     with private_home():
-        for inspect in (False, True):
-            with Sandbox.create(net=_policy(there, inspect=inspect), memory="1g", cpus=2) as sandbox:
+        with Sandbox.create(net=_policy(there, inspect=False), memory="1g", cpus=2) as sandbox:
+            sandbox.files.write("client.py", peers.CLIENT.read_bytes())
+            yield from _passed(sandbox, there, arguments.rounds)
+        for count in SECRETS:
+            given = [_secret(number) for number in range(count)]
+            with Sandbox.create(net=_policy(there, inspect=True), secrets=given, memory="1g", cpus=2) as sandbox:
                 sandbox.files.write("client.py", peers.CLIENT.read_bytes())
-                yield from _inspected(sandbox, there) if inspect else _passed(sandbox, there, arguments.rounds)
+                yield from _inspected(sandbox, there, count)
 
 
 def _policy(there: World, *, inspect: bool) -> Any:
@@ -87,13 +94,20 @@ def _passed(sandbox: Sandbox, there: World, rounds: int) -> Iterator[Figure]:
     yield from _memory(sandbox, there)
 
 
+def _secret(number: int) -> str:
+    """Of the length that tokens have; the answers do not contain it, so each byte of them is searched to its end."""
+    os.environ[f"TOKEN_{number}"] = f"tok_{secrets.token_hex(18)}"
+    return f"TOKEN_{number}@{NAME}"
+
+
 def _with(client: peers.Client, **more: Any) -> peers.Client:
     return lambda asked: client({**asked, **more})
 
 
-def _inspected(sandbox: Sandbox, there: World) -> Iterator[Figure]:
+def _inspected(sandbox: Sandbox, there: World, secret_count: int) -> Iterator[Figure]:
     client = _inside(sandbox)
-    yield from _https("cloche, TLS ended", _with(client, authorities=None), there)
+    searched = {0: "", 1: ", 1 secret"}.get(secret_count, f", {secret_count} secrets")
+    yield from _https(f"cloche, TLS ended{searched}", _with(client, authorities=None), there)
 
 
 def _inside(sandbox: Sandbox) -> peers.Client:
