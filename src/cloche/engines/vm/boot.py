@@ -75,7 +75,7 @@ class Boots:
         run_dir = Path(box.run_dir)
         written = supervisor.read_json(run_dir / "supervisor.json") or {}
         ended = asyncio.ensure_future(supervisor.wait_gone(int(written["supervisor_pid"])))
-        asked = asyncio.ensure_future(self._guests.guest(box).health(ANSWER_SECONDS))
+        asked = asyncio.ensure_future(self._reached(box))
         try:
             await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done() and isinstance(asked.exception(), SandboxDeadError):
@@ -90,6 +90,14 @@ class Boots:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, ClocheError):
                     await task
+
+    async def _reached(self, box: Box) -> None:
+        # a request waits less for its connection than a machine may take to boot
+        try:
+            await (await self._guests.channel(box).open()).close()
+        except OSError as error:
+            raise SandboxDeadError(f"the connection to the machine broke: {error}", reason="guest_died") from error
+        await self._guests.guest(box).health(ANSWER_SECONDS)
 
     @contextlib.asynccontextmanager
     async def machine(self, like: Box, ground: Ground) -> AsyncIterator[Box]:

@@ -34,6 +34,8 @@ from cloche.model.sandbox import SandboxSpec
 CAPTURING = "capturing"
 #: more than a guest needs that can write at all
 WRITE_OUT_SECONDS = 10.0
+#: a node that starts asks for the status, and its clients wait for it
+GO_ON_SECONDS = 5.0
 ENFORCED = frozenset({"memory", "cpus", "pids", "disk", "open_files"})
 
 
@@ -141,12 +143,14 @@ class VmEngine(LaunchedEngine):
         return BoxStatus(status="paused" if state == "paused" and box.sandbox_id not in self._capturing else "running")
 
     async def _after_crash(self, box: Box) -> BoxStatus:
-        """A node was killed while the machine stood still for a capture: it goes on as it was."""
+        """A node was killed while the machine stood still for a capture: it goes on as it was. While its guest cannot
+        be told to let its code run, the marker stays: whoever asks next tries again."""
         marker = Path(box.run_dir, CAPTURING)
-        if marker.read_text() == "running":
-            with contextlib.suppress(ClocheError):
-                await self.resume(box)
-        marker.unlink(missing_ok=True)
+        with contextlib.suppress(ClocheError, TimeoutError):
+            if marker.read_text() == "running":
+                async with asyncio.timeout(GO_ON_SECONDS):
+                    await self.resume(box)
+            marker.unlink(missing_ok=True)
         return await self._as_qemu_says(box)
 
     async def set_limits(self, box: Box, limits: ResolvedLimits) -> dict[str, Any]:
