@@ -37,6 +37,10 @@ class _Watch:
         self.last_used = now
         self.not_before = 0.0
         self.guard: asyncio.Task[None] | None = None
+        self.beside: asyncio.Task[None] | None = None
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self.guard, self.beside) if task]
 
     def deadline(self, now: float) -> float | None:
         times = [time for time in (self.record.sandbox.expires_at, self.idle_deadline(now)) if time is not None]
@@ -84,8 +88,13 @@ class Reaper:
 
     def forget(self, sandbox_id: str) -> None:
         watch = self._watched.pop(sandbox_id, None)
-        if watch and watch.guard and watch.guard is not asyncio.current_task():
-            watch.guard.cancel()
+        for task in watch.tasks() if watch else []:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def beside(self, sandbox_id: str, work: Coroutine[Any, Any, None]) -> None:
+        """To be done while a sandbox is watched, and given up with that."""
+        self._watched[sandbox_id].beside = asyncio.ensure_future(work)
 
     def used(self, sandbox_id: str) -> None:
         """It is not idle now."""
@@ -109,7 +118,7 @@ class Reaper:
 
     async def close(self) -> None:
         """Watch no more. The sandboxes go on, and what is being ended is ended."""
-        tasks = [watch.guard for watch in self._watched.values() if watch.guard]
+        tasks = [task for watch in self._watched.values() for task in watch.tasks()]
         if self._runner:
             tasks.append(self._runner)
         for task in tasks:

@@ -1,11 +1,16 @@
 """A node that was killed and started again."""
 
+import asyncio
+import contextlib
+
 import pytest
 
-from cloche.model.errors import EngineError
+from cloche.engines.fake import FakeEngine
+from cloche.model.errors import EngineError, LimitHitError, TimedOutError
 from cloche.model.process import ProcessSpec
+from cloche.service import adopting
 from cloche.store.sqlite import SqliteStore
-from tests.unit.service.place import Place
+from tests.unit.service.place import Place, until
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +71,107 @@ async def test_another_guest_in_its_place_is_not_adopted(place):
     await place.restart()
     found = await place.services.sandboxes.get("a")
     assert (found.state, found.reason) == ("failed", "guest_lost")
+
+
+class Silence:
+    """Guests of the fake engine that do not answer until `over`."""
+
+    def __init__(self, monkeypatch):
+        self.over = False
+        self.asked = 0
+        opens = FakeEngine.open_channel
+
+        async def open_channel(engine, box):
+            self.asked += 1
+            if not self.over:
+                raise TimedOutError("the guest did not answer")
+            return await opens(engine, box)
+
+        monkeypatch.setattr(FakeEngine, "open_channel", open_channel)
+
+    async def until_asked(self, place, times):
+        """Time passes for whoever waits to ask again."""
+
+        await self.until(place, lambda: self.asked >= times)
+
+    async def until(self, place, holds):
+        def held():
+            place.clock.forward(adopting.AGAIN_SECONDS)
+            return holds()
+
+        await until(held)
+
+
+def waits(place, sandbox_id):
+    """The work that goes on for its sake."""
+    return place.services.reaper._watched[sandbox_id].beside
+
+
+async def test_a_silent_guest_has_time_to_answer(place, monkeypatch):
+    made, silence = await place.create("a"), Silence(monkeypatch)
+    assert await place.restart() == [f"{made.id}: adopted, its guest does not answer yet"]
+    assert (await place.services.sandboxes.get("a")).state == "running"
+    with pytest.raises(TimedOutError):
+        await place.services.processes.start("a", ProcessSpec(argv=["true"]))
+    waiting = waits(place, made.id)
+    await silence.until_asked(place, 5)
+    silence.over = True
+    await silence.until_asked(place, silence.asked + 1)
+    await waiting
+    place.clock.forward(2 * adopting.SILENCE_SECONDS)
+    await place.services.processes.start("a", ProcessSpec(argv=["true"]))
+    assert (await place.services.sandboxes.get("a")).state == "running"
+
+
+async def test_a_guest_that_stays_silent_is_lost(place, monkeypatch):
+    made, silence = await place.create("a"), Silence(monkeypatch)
+    await place.restart()
+    waiting = waits(place, made.id)
+    await silence.until_asked(place, 5)
+    assert (await place.services.sandboxes.get("a")).state == "running"
+    await silence.until(place, waiting.done)
+    found = await place.services.sandboxes.get("a")
+    assert (found.state, found.reason) == ("failed", "guest_lost")
+    assert place.services.reaper.living() == 0
+
+
+async def test_nobody_waits_for_a_silent_guest_that_was_removed(place, monkeypatch):
+    made, silence = await place.create("a"), Silence(monkeypatch)
+    await place.restart()
+    waiting, asked = waits(place, made.id), silence.asked
+    await place.services.sandboxes.remove("a")
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert silence.asked <= asked + 1
+    assert place.left() == []
+
+
+async def test_a_silent_guest_that_stands_still_is_paused(place, monkeypatch):
+    made, silence = await place.create("a"), Silence(monkeypatch)
+    await place.restart()
+    waiting = waits(place, made.id)
+    await place.engine.pause(place.services._core.boxes.box(await place.store.get(made.id)))
+    await silence.until(place, waiting.done)
+    assert (await place.services.sandboxes.get("a")).state == "paused"
+
+
+async def test_a_node_without_descriptors_ends_nobody(place, monkeypatch):
+    made, silence = await place.create("a"), Silence(monkeypatch)
+    engine_open = FakeEngine.open_channel
+
+    async def exhausted(engine, box):
+        try:
+            return await engine_open(engine, box)
+        except TimedOutError:
+            raise LimitHitError("no descriptor is left", limit="open_files") from None
+
+    monkeypatch.setattr(FakeEngine, "open_channel", exhausted)
+    await place.restart()
+    waiting = waits(place, made.id)
+    silence.over = True
+    await silence.until_asked(place, silence.asked + 1)
+    await waiting
+    assert (await place.services.sandboxes.get("a")).state == "running"
 
 
 async def test_one_that_cannot_be_mended_does_not_keep_the_others(place):
