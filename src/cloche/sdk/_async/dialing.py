@@ -5,17 +5,14 @@ from __future__ import annotations
 from cloche.model.errors import InvalidError
 from cloche.sdk._async import forwarding
 from cloche.sdk._async.forwarding import AsyncForward
-from cloche.sdk._async.transport import AsyncTransport
+from cloche.sdk._async.handle import AsyncHandle
 from cloche.sdk._async.tunnel import AsyncTunnel
 from cloche.sdk.listening import listen
 from cloche.sdk.wire import Query
 
 
-class AsyncDialing:
+class AsyncDialing(AsyncHandle):
     """The part of a sandbox that is what listens in it. The sandbox needs no network for any of this."""
-
-    _transport: AsyncTransport
-    _path: str
 
     async def dial(self, port: int | None = None, *, host: str | None = None, unix: str | None = None) -> AsyncTunnel:
         """A connection to a port on its loopback (or on `host`, an address inside), or to the unix socket at the path

@@ -18,25 +18,15 @@ from cloche.model.egress import (
     Verdict,
 )
 from cloche.sdk import egress_options, wire
-from cloche.sdk._async.node import AsyncNode
-from cloche.sdk._async.transport import AsyncTransport
+from cloche.sdk._async.handle import AsyncHandle
 from cloche.sdk.egress_options import Net
 from cloche.sdk.egress_values import EgressInfo, SuggestionInfo
 
 T = TypeVar("T")
 
 
-class AsyncNetwork:
+class AsyncNetwork(AsyncHandle):
     """The part of a sandbox that is its network. Changes hold at once, for connections that are open too."""
-
-    _node: AsyncNode
-    _transport: AsyncTransport
-    _path: str
-
-    @property
-    def id(self) -> str:
-        """`sb_` and 26 characters; never used twice."""
-        raise NotImplementedError
 
     async def egress(self) -> EgressInfo:
         """Its policy, its secrets (never their values), whether the door works, and what went through it."""

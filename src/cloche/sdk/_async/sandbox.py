@@ -53,10 +53,7 @@ class AsyncSandbox(AsyncNetwork, AsyncDialing):
     when it ends meanwhile, NodeUnreachableError when no node answers and none can be started."""
 
     def __init__(self, node: AsyncNode, info: SandboxInfo) -> None:
-        self._node = node
-        self._transport = node.transport
-        self._info = info
-        self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
+        super().__init__(node, info)
         self.files = AsyncFiles(node.transport, info.id)
 
     @classmethod
@@ -117,21 +114,6 @@ class AsyncSandbox(AsyncNetwork, AsyncDialing):
         from cloche.sdk._async.contexts import AsyncContexts
 
         return AsyncContexts(self._transport, self.id)
-
-    @property
-    def id(self) -> str:
-        """`sb_` and 26 characters; never used twice."""
-        return self._info.id
-
-    @property
-    def name(self) -> str | None:
-        """Unique among the living, or None."""
-        return self._info.name
-
-    @property
-    def known(self) -> SandboxInfo:
-        """What its node told of it last, without asking again."""
-        return self._info
 
     async def info(self) -> SandboxInfo:
         """What is known of it now."""

@@ -7,17 +7,14 @@ from __future__ import annotations
 from cloche.model.errors import InvalidError
 from cloche.sdk._sync import forwarding
 from cloche.sdk._sync.forwarding import Forward
-from cloche.sdk._sync.transport import Transport
+from cloche.sdk._sync.handle import Handle
 from cloche.sdk._sync.tunnel import Tunnel
 from cloche.sdk.listening import listen
 from cloche.sdk.wire import Query
 
 
-class Dialing:
+class Dialing(Handle):
     """The part of a sandbox that is what listens in it. The sandbox needs no network for any of this."""
-
-    _transport: Transport
-    _path: str
 
     def dial(self, port: int | None = None, *, host: str | None = None, unix: str | None = None) -> Tunnel:
         """A connection to a port on its loopback (or on `host`, an address inside), or to the unix socket at the path

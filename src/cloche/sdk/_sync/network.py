@@ -20,25 +20,15 @@ from cloche.model.egress import (
     Verdict,
 )
 from cloche.sdk import egress_options, wire
-from cloche.sdk._sync.node import Node
-from cloche.sdk._sync.transport import Transport
+from cloche.sdk._sync.handle import Handle
 from cloche.sdk.egress_options import Net
 from cloche.sdk.egress_values import EgressInfo, SuggestionInfo
 
 T = TypeVar("T")
 
 
-class Network:
+class Network(Handle):
     """The part of a sandbox that is its network. Changes hold at once, for connections that are open too."""
-
-    _node: Node
-    _transport: Transport
-    _path: str
-
-    @property
-    def id(self) -> str:
-        """`sb_` and 26 characters; never used twice."""
-        raise NotImplementedError
 
     def egress(self) -> EgressInfo:
         """Its policy, its secrets (never their values), whether the door works, and what went through it."""

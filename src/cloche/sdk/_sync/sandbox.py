@@ -55,10 +55,7 @@ class Sandbox(Network, Dialing):
     when it ends meanwhile, NodeUnreachableError when no node answers and none can be started."""
 
     def __init__(self, node: Node, info: SandboxInfo) -> None:
-        self._node = node
-        self._transport = node.transport
-        self._info = info
-        self._path = f"/v1/sandboxes/{wire.segment(info.id)}"
+        super().__init__(node, info)
         self.files = Files(node.transport, info.id)
 
     @classmethod
@@ -119,21 +116,6 @@ class Sandbox(Network, Dialing):
         from cloche.sdk._sync.contexts import Contexts
 
         return Contexts(self._transport, self.id)
-
-    @property
-    def id(self) -> str:
-        """`sb_` and 26 characters; never used twice."""
-        return self._info.id
-
-    @property
-    def name(self) -> str | None:
-        """Unique among the living, or None."""
-        return self._info.name
-
-    @property
-    def known(self) -> SandboxInfo:
-        """What its node told of it last, without asking again."""
-        return self._info
 
     def info(self) -> SandboxInfo:
         """What is known of it now."""
