@@ -173,7 +173,7 @@ class Doorkeeper:
         """Somebody on this machine has used a published port."""
         guest = self._guests.get(visit.entry.sandbox_id)
         if guest is not None:
-            guest.attached.lines.write(visit.line(guest.attached.name))
+            guest.attached.log(visit.line(guest.attached.name))
 
     def _in_task(self, number: int, answer: Awaitable[dict[str, Any]]) -> None:
         async def reply() -> None:

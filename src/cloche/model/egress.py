@@ -22,6 +22,8 @@ WEB_PORTS = (80, 443)
 MAX_RULES = 1000
 MAX_PATTERNS = 1000
 MAX_SECRETS = 64
+#: events.DEFAULT_PROJECT, which is above this in the order of imports
+_PROJECT = "default"
 
 
 class EgressRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,13 +127,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One decision, written when the connection (or the request in it) is over: one line of JSON in
     `HOME/audit/egress.jsonl`. `time`: UTC seconds when it began. `via`: how the code asked: "redirect", "proxy",
-    "socks", "dns", "publish", "sandbox". `verdict`: "allowed", "denied", "failed" (allowed, but the other side did not
-    answer), "limit" (a budget was used up), "revoked" (a change of policy ended it). `sni` is given where it is not
-    `host`. Bytes from the code's side, durations in seconds."""
+    "socks", "dns", "publish", "sandbox"; "inside": it was no TCP, and was refused in the sandbox itself. `verdict`:
+    "allowed", "denied", "failed" (allowed, but the other side did not answer), "limit" (a budget was used up),
+    "revoked" (a change of policy ended it). `sni` is given where it is not `host`. Bytes from the code's side,
+    durations in seconds."""
 
     time: float
     sandbox_id: str
     sandbox: str | None = None
+    project_id: str = _PROJECT
     via: str
     verdict: str
     host: str
@@ -151,12 +155,16 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_bytes: int = 0
     duration_seconds: float = 0.0
     repeated: int = 0
-    """So many more of the same in the seconds after it, which got no line of their own."""
+    """So many more of the same, which got no line of their own. Of a line with bytes, those of all of them are in it;
+    `duration_seconds` is then the time until the last of them was over, and what they do not have in common is empty.
+    Host "*": several."""
 
 
 class AuditQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`since`: UTC seconds. Empty `verdicts`: any. The newest `limit` lines, oldest first."""
+    """`since`: UTC seconds. Empty `verdicts`: any; `project_id` None: of all projects. The newest `limit` lines, oldest
+    first."""
 
+    project_id: str | None = None
     sandbox_id: str | None = None
     since: float | None = None
     verdicts: list[str] = []

@@ -38,14 +38,15 @@ class EgressLog:
         self._core, self._directory = core, directory
 
     async def find(self, asked: LogQuery, *, project_id: str = DEFAULT_PROJECT) -> AuditPage:
-        """The newest `limit` lines, oldest first. Raises NotFoundError for an unknown sandbox, InvalidError."""
+        """The newest `limit` lines of this project, oldest first. Raises NotFoundError for an unknown sandbox,
+        InvalidError."""
         unknown = sorted(set(asked.verdicts) - set(VERDICTS))
         if unknown:
             said = f"no such verdict: {unknown[0][:64]!r} (there are {', '.join(VERDICTS)})"
             raise InvalidError(said, field="verdict")
         sandbox_id = None if asked.sandbox is None else await self._sandbox_id(project_id, asked.sandbox)
-        query = AuditQuery(sandbox_id=sandbox_id, since=asked.since, verdicts=list(asked.verdicts), host=asked.host,
-                           limit=asked.limit)  # fmt: skip
+        query = AuditQuery(project_id=project_id, sandbox_id=sandbox_id, since=asked.since,
+                           verdicts=list(asked.verdicts), host=asked.host, limit=asked.limit)  # fmt: skip
         return await asyncio.to_thread(read_audit, self._directory, query)
 
     async def suggestion(self, ref: str, *, project_id: str = DEFAULT_PROJECT) -> Suggestion:

@@ -6,9 +6,10 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from cloche.egress.auditing.audit import AuditWriter
 from cloche.engines.fake.box import MACHINES
 from cloche.guest_api.egress import EgressAttempt
-from cloche.model.egress import EgressPolicy, EgressRule, Secret, SecretSource
+from cloche.model.egress import AuditLine, EgressPolicy, EgressRule, Secret, SecretSource
 from cloche.model.errors import EngineError, InvalidError, NotFoundError, UnavailableError, WrongStateError
 from cloche.model.process import ProcessSpec
 from cloche.model.sandbox import SandboxSpec
@@ -482,6 +483,16 @@ class TestLog:
         await place.create("box")
         page = await place.services.egress_log.find(LogQuery(sandbox="box"))
         assert page.lines == []
+
+    async def test_a_project_sees_its_own_lines_and_no_others(self, place):
+        writer = AuditWriter(place.services.egress_log._directory)
+        for project in ("default", "other"):
+            writer.write(AuditLine(time=1.0, sandbox_id="sb_1", via="dns", verdict="denied", host="a.example",
+                                   project_id=project))  # fmt: skip
+        writer.close()
+        for project in ("default", "other"):
+            page = await place.services.egress_log.find(LogQuery(), project_id=project)
+            assert [line.project_id for line in page.lines] == [project]
 
     async def test_unknown_words_are_refused(self, place):
         with pytest.raises(InvalidError):

@@ -8,16 +8,19 @@ import logging
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 
 import msgspec
 
 from cloche.egress.auditing.audit_reader import FILE, read_audit
 from cloche.egress.auditing.repeats import Repeats
+from cloche.egress.auditing.shares import Shares
 from cloche.model.egress import AuditLine
 
 __all__ = ["AuditWriter", "read_audit"]
 
+#: of the queue, for one sandbox: nobody's lines are lost because of another's
+SHARE_OF_QUEUE = 4
 #: written at once; a queue that is fuller gives several writes
 BATCH = 512
 #: of a path or a reason: what the code chose must not make a line of any length
@@ -34,22 +37,25 @@ class AuditWriter:
     def __init__(self, directory: str, *, max_bytes: int = 16 << 20, files: int = 8, queue: int = 8192) -> None:
         self._log = _Log(directory, max_bytes, files)
         self._queue: deque[AuditLine] = deque()
+        self._waiting: Counter[str] = Counter()
         self._most = queue
         self._dropped = 0
         self._reported = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._repeats = Repeats()
+        self._repeats, self._shares = Repeats(), Shares()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
     def write(self, line: AuditLine) -> None:
         """From any thread; never blocks for longer than it takes to put it into a queue, never raises."""
         with self._changed:
-            if self._closed or len(self._queue) >= self._most:
+            crowded = self._waiting[line.sandbox_id] >= max(1, self._most // SHARE_OF_QUEUE)
+            if self._closed or crowded or len(self._queue) >= self._most:
                 self._dropped += 1
                 return
             self._queue.append(line)
+            self._waiting[line.sandbox_id] += 1
             if len(self._queue) == 1:
                 self._changed.notify()
 
@@ -68,21 +74,27 @@ class AuditWriter:
     def _run(self) -> None:
         while True:
             batch, closed = self._take()
-            now = time.monotonic()
-            lines = [kept for line in batch if (kept := self._repeats.offer(line, now)) is not None]
-            lines += self._repeats.flush() if closed and not batch else self._repeats.due(now)
-            self._guarded_put(lines)
-            if closed and not batch:
+            ends = closed and not batch
+            self._guarded_put(self._worth_writing(batch, time.monotonic(), ends))
+            if ends:
                 break
         self._log.close()
+
+    def _worth_writing(self, batch: list[AuditLine], now: float, ends: bool) -> list[AuditLine]:
+        """What repeats is counted, and what is more than its sandbox's share is summed up."""
+        told = [kept for line in batch if (kept := self._repeats.offer(line, now)) is not None]
+        told += self._repeats.flush() if ends else self._repeats.due(now)
+        lines = [kept for line in told if (kept := self._shares.offer(line, now)) is not None]
+        return lines + (self._shares.flush() if ends else self._shares.due(now))
 
     def _take(self) -> tuple[list[AuditLine], bool]:
         """Wait for lines, or for repeats to be due."""
         with self._changed:
             if not self._queue and not self._closed:
-                due = self._repeats.next_due()
-                self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
+                due = [at for at in (self._repeats.next_due(), self._shares.next_due()) if at is not None]
+                self._changed.wait(max(0.0, min(due) - time.monotonic()) if due else None)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+            self._waiting -= Counter(line.sandbox_id for line in batch)
             return batch, self._closed
 
     def _guarded_put(self, lines: list[AuditLine]) -> None:

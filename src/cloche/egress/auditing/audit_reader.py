@@ -45,7 +45,8 @@ class _Filter:
     def __call__(self, line: AuditLine) -> bool:
         query = self._query
         return (
-            (query.sandbox_id is None or line.sandbox_id == query.sandbox_id)
+            (query.project_id is None or line.project_id == query.project_id)
+            and (query.sandbox_id is None or line.sandbox_id == query.sandbox_id)
             and (query.since is None or line.time + line.duration_seconds >= query.since)
             and (not query.verdicts or line.verdict in query.verdicts)
             and (query.host is None or line.host == query.host or bool(self._hosts and self._hosts.find(line.host)))

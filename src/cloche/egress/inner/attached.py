@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cloche.egress.asks import Asks, Question
-from cloche.egress.auditing.news import EventPace, Lines, SameAgain
+from cloche.egress.auditing.news import EventPace, SameAgain
 from cloche.egress.budget import Budget
 from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.deciding.hostindex import HostIndex
@@ -47,7 +47,6 @@ class Attached:
         self.lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self.connections: set[Open] = set()
         self.held = Held()
-        self.lines = Lines(world.audit)
         self.asks = Asks(self.id, self._tell_ask)
         self.compiled: Compiled | None = None
         self._same = SameAgain()
@@ -111,13 +110,18 @@ class Attached:
 
     def write(self, line: AuditLine) -> None:
         """To the audit, and as an event when it was not allowed."""
-        self._denied += line.verdict == "denied"
+        self._denied += (line.verdict == "denied") * (1 + line.repeated)
         self._failed += line.verdict == "failed"
-        self.lines.write(line)
+        self.log(line)
         self.changed()
         kind = {"denied": "egress_denied", "limit": "egress_limit", "revoked": "egress_revoked"}.get(line.verdict)
         if kind is not None:
             self.happened(kind, _event_of(line))
+
+    def log(self, line: AuditLine) -> None:
+        """To the audit alone."""
+        own = line if line.project_id == self.project else msgspec.structs.replace(line, project_id=self.project)
+        self.world.audit.write(own)
 
     def happened(self, kind: str, data: dict[str, Any]) -> None:
         """Tell the node, unless the same was told a moment ago."""
@@ -144,7 +148,6 @@ class Attached:
         """Nobody is told any more."""
         if self._counting is not None:
             self._counting.cancel()
-        self.lines.close()
 
     def _tell_counters(self) -> None:
         self._counting = None

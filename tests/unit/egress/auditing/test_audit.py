@@ -79,6 +79,14 @@ def test_queries(directory):
     assert read(directory, limit=1, sandbox_id="sb_1", verdicts=["allowed"]) == [lines[3]]
 
 
+def test_a_project_sees_its_own_lines(directory):
+    lines = [line(0), line(1, project_id="other"), line(2, sandbox_id="sb_2")]
+    written(directory, lines)
+    found = {name: read_audit(directory, AuditQuery(project_id=name)).lines for name in ("default", "other", "third")}
+    assert found == {"default": [lines[0], lines[2]], "other": [lines[1]], "third": []}
+    assert read_audit(directory, AuditQuery()).lines == lines
+
+
 def test_repeats_are_merged(directory):
     same = line(verdict="denied")
     written(directory, [same] * 10)
@@ -157,7 +165,9 @@ def wait_for(holds) -> None:
     raise AssertionError("it never came to be")
 
 
-def test_a_full_queue_drops_and_counts(directory, monkeypatch):
+@pytest.fixture
+def stuck(directory, monkeypatch):
+    """A disk that takes nothing before it is told to: (the writer, the event that tells it)."""
     taken, go_on = threading.Event(), threading.Event()
     real = os.write
 
@@ -167,17 +177,44 @@ def test_a_full_queue_drops_and_counts(directory, monkeypatch):
         return real(fd, data)
 
     monkeypatch.setattr(audit.os, "write", slow)
-    writer = AuditWriter(directory, queue=3)
+    writer = AuditWriter(directory, queue=8)
     writer.write(line(0))
     assert taken.wait(60)
-    for number in range(1, 11):
-        writer.write(line(number))
+    yield writer, go_on
+    go_on.set()
+    writer.close(20.0)
+
+
+def test_a_full_queue_drops_and_counts(directory, stuck):
+    writer, go_on = stuck
+    for number in range(1, 16):
+        writer.write(line(number, sandbox_id=f"sb_{number}"))
     assert writer.dropped == 7
     go_on.set()
     writer.close(20.0)
     page = read_audit(directory, AuditQuery())
-    assert [item.host for item in page.lines] == [f"h{number}.example" for number in range(4)]
+    assert [item.host for item in page.lines] == [f"h{number}.example" for number in range(9)]
     assert page.dropped == 7
+
+
+def test_one_sandbox_does_not_fill_the_queue_for_the_others(directory, stuck):
+    writer, go_on = stuck
+    for number in range(1, 9):
+        writer.write(line(number))
+    writer.write(line(100, sandbox_id="sb_quiet"))
+    assert writer.dropped == 6
+    go_on.set()
+    writer.close(20.0)
+    assert [item.host for item in read(directory)] == ["h0.example", "h1.example", "h2.example", "h100.example"]
+
+
+def test_what_is_over_its_share_is_summed_up_at_the_end_too(directory):
+    lines = [line(number, path="/" * 2000, sent_bytes=3) for number in range(1500)]
+    assert written(directory, lines, queue=1 << 16).dropped == 0
+    found = read_audit(directory, AuditQuery(limit=10_000)).lines
+    assert len(found) < 1500
+    assert sum(1 + item.repeated for item in found) == 1500
+    assert sum(item.sent_bytes for item in found) == 4500
 
 
 def test_a_full_disk_costs_lines_and_says_so(directory, monkeypatch):

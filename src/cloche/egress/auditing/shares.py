@@ -1,0 +1,164 @@
+"""How much of the log one sandbox may fill, so that none turns it over and takes away what is told of the others. Pure;
+times are monotonic.
+
+A sandbox has its lines one by one until it has filled its share. From then on those of one kind become one line a
+minute: with the time of the first, the bytes of all, and their number. Over all lines, the sum of `1 + repeated` is
+what happened, and the sums of bytes are what moved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+
+from cloche.egress.budget import TokenBucket
+from cloche.model.egress import AuditLine
+
+#: of one sandbox: about three thousand lines at once, and one or two a second for ever
+BYTES_AT_ONCE = 1 << 20
+BYTES_PER_SECOND = 512
+SUM_SECONDS = 60.0
+#: kinds of one verdict that are told apart in a minute; the others share a line, so that what was allowed hides nothing
+MAX_KINDS = 8
+MAX_SANDBOXES = 4096
+MANY = "several, too many to be told apart"
+#: what a line takes beside its texts
+_LINE_BYTES = 240
+_MAX_REASON = 200
+
+_Kind = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Sum:
+    line: AuditLine
+    ends: float
+    count: int
+    sent: int
+    received: int
+
+
+class Shares:
+    """Of all sandboxes."""
+
+    def __init__(self) -> None:
+        #: the one that was heard of last is the last
+        self._shares: dict[str, _Share] = {}
+        #: those with sums, in the order in which their minutes end
+        self._until: dict[str, float] = {}
+
+    def offer(self, line: AuditLine, now: float) -> AuditLine | None:
+        """The line, when it is to be written now; else it is in a sum."""
+        share = self._share(line.sandbox_id, now)
+        if share.admits(line, now):
+            return line
+        self._until.setdefault(line.sandbox_id, now + SUM_SECONDS)
+        share.add(line)
+        return None
+
+    def due(self, now: float) -> list[AuditLine]:
+        """The sums of minutes that are over."""
+        found: list[AuditLine] = []
+        for sandbox_id, until in list(self._until.items()):
+            if now < until:
+                break
+            del self._until[sandbox_id]
+            found += self._shares[sandbox_id].taken()
+        return found
+
+    def flush(self) -> list[AuditLine]:
+        """All sums."""
+        return self.due(float("inf"))
+
+    def next_due(self) -> float | None:
+        """When `due` has something to do; None: only after another `offer`."""
+        return next(iter(self._until.values()), None)
+
+    def _share(self, sandbox_id: str, now: float) -> _Share:
+        share = self._shares.pop(sandbox_id, None) or _Share(now)
+        self._shares[sandbox_id] = share
+        if len(self._shares) > MAX_SANDBOXES:
+            oldest = next((known for known in self._shares if known not in self._until), None)
+            if oldest is not None:
+                del self._shares[oldest]
+        return share
+
+
+class _Share:
+    def __init__(self, now: float) -> None:
+        self._bucket = TokenBucket(BYTES_PER_SECOND, BYTES_AT_ONCE, now)
+        self._sums: dict[_Kind, _Sum] = {}
+        self._kinds: Counter[str] = Counter()
+        self._now = now
+
+    def admits(self, line: AuditLine, now: float) -> bool:
+        """Never while others of it are being summed up: lines stay in the order of their kinds."""
+        self._now = now
+        if self._sums or self._bucket.available(now) < 1:
+            return False
+        self._bucket.take(_size(line))
+        return True
+
+    def add(self, line: AuditLine) -> None:
+        kind: _Kind = (line.verdict, line.via, line.host, str(line.port), line.rule)
+        if kind not in self._sums and self._kinds[line.verdict] >= MAX_KINDS:
+            kind, line = (line.verdict,), _of_many(line)
+        line, ends = _short(line), line.time + line.duration_seconds
+        known = self._sums.get(kind)
+        if known is None:
+            self._kinds[line.verdict] += 1
+            self._sums[kind] = _Sum(line, ends, 1 + line.repeated, line.sent_bytes, line.received_bytes)
+            return
+        known.count += 1 + line.repeated
+        known.sent, known.received = known.sent + line.sent_bytes, known.received + line.received_bytes
+        known.ends = max(known.ends, ends)
+        known.line = _common(known.line, line)
+
+    def taken(self) -> list[AuditLine]:
+        """The sums; they are paid for as well, as far as there is something left."""
+        lines = [_written(each) for each in self._sums.values()]
+        self._sums.clear()
+        self._kinds.clear()
+        self._bucket.take(min(sum(map(_size, lines)), max(0.0, self._bucket.available(self._now))))
+        return lines
+
+
+def _size(line: AuditLine) -> int:
+    texts = (line.host, line.path, line.reason, line.rule, line.sni, line.process, line.method, line.sandbox or "")
+    return _LINE_BYTES + sum(map(len, texts))
+
+
+def _written(known: _Sum) -> AuditLine:
+    line = known.line
+    return msgspec.structs.replace(
+        line, sent_bytes=known.sent, received_bytes=known.received, repeated=known.count - 1,
+        duration_seconds=max(0.0, known.ends - line.time),
+    )  # fmt: skip
+
+
+def _short(line: AuditLine) -> AuditLine:
+    """Without what may be long: the path is the code's."""
+    return msgspec.structs.replace(line, path="", reason=line.reason[:_MAX_REASON])
+
+
+#: what lines of one kind need not have in common
+_DIFFERING = ("via", "reason", "protocol", "tls", "sni", "address", "method", "status", "process", "pid", "sandbox")
+
+
+def _common(first: AuditLine, other: AuditLine) -> AuditLine:
+    """What is true of both."""
+    empty: dict[str, object] = {name: None if name == "sandbox" else type(getattr(first, name))()
+                                for name in _DIFFERING if getattr(first, name) != getattr(other, name)}  # fmt: skip
+    time = min(first.time, other.time)
+    if not empty and time == first.time:
+        return first
+    return msgspec.structs.replace(first, time=time, **empty)
+
+
+def _of_many(line: AuditLine) -> AuditLine:
+    return AuditLine(
+        time=line.time, sandbox_id=line.sandbox_id, sandbox=line.sandbox, project_id=line.project_id, via=line.via,
+        verdict=line.verdict, host="*", reason=MANY, sent_bytes=line.sent_bytes, received_bytes=line.received_bytes,
+        repeated=line.repeated, duration_seconds=line.duration_seconds,
+    )  # fmt: skip
