@@ -30,7 +30,7 @@ type settings struct {
 	listenPath, sandboxID, nonce   string
 	sharedUID, ownKernel, redirect bool
 	ports                          *door.Ports
-	diagFD                         int
+	diagFD, refusalFD              int
 	ringBytes, landlockABI         int
 
 	firmware bool // this is the first program of a virtual machine
@@ -57,7 +57,8 @@ func main() {
 	if set.lifelineFD >= 0 {
 		go watchLifeline(set.lifelineFD)
 	}
-	inner := door.New(door.Config{Ports: set.ports, Redirect: set.redirect, DiagFD: set.diagFD})
+	inner := door.New(door.Config{Ports: set.ports, Redirect: set.redirect, DiagFD: set.diagFD,
+		RefusalFD: set.refusalFD})
 	manager := procs.NewManager(procs.Config{Book: users.NewBook(set.sharedUID), Reaper: reap, MemoryFD: set.memoryFD,
 		GroupFD: set.groupFD, OwnKernel: set.machine != nil, RingBytes: set.ringBytes, Ready: inner.Open})
 	config := server.Config{Manager: manager, Reaper: reap, Door: inner, Version: version, SandboxID: set.sandboxID,
@@ -113,7 +114,7 @@ func readSettings() settings {
 // readDoor: without a sandbox around it the loopback is the host's, and so are its ports.
 func (set *settings) readDoor() {
 	set.redirect = os.Getenv("CLOCHE_REDIRECT") == "1"
-	set.diagFD = descriptor("CLOCHE_SOCKETS_FD")
+	set.diagFD, set.refusalFD = descriptor("CLOCHE_SOCKETS_FD"), descriptor("CLOCHE_REFUSALS_FD")
 	if set.listenPath == "" {
 		set.ports = &door.Usual
 	} else if os.Getenv("CLOCHE_DOOR_PORTS") == "any" {
@@ -172,6 +173,7 @@ func (set *settings) boot(words vmboot.Words) (net.Listener, error) {
 		return nil, err
 	}
 	set.machine, set.ownKernel, set.redirect = booted.Machine, true, booted.Redirected
+	set.refusalFD = booted.Refusals
 	set.groupFD, set.memoryFD = booted.Machine.Group.Dir, booted.Machine.Group.Events
 	if words.Ring > 0 {
 		set.ringBytes = max(words.Ring, leastRing)

@@ -42,6 +42,7 @@ type initDoc struct {
 	plan                        Plan
 	listen, restoreFD, memoryFD int
 	given, trees, tasks         []int
+	refusals                    int   // tells the guest what the kernel refuses in here; -1 for none
 	redirection                 error // why there is none
 }
 
@@ -99,6 +100,7 @@ type initReport struct {
 	LandlockOf int         `json:"landlock_abi"`
 	// why programs that know no proxy reach nobody; empty when they do
 	NotRedirected string `json:"not_redirected"`
+	TellsRefused  bool   `json:"tells_refused"`
 }
 
 // InitMain runs as PID 1 of the new namespaces and becomes the guest, or the plan's program. It never returns.
@@ -163,9 +165,10 @@ func build(doc *initDoc) error {
 	if err := loopbackUp(); err != nil {
 		return stage("loopback", err)
 	}
+	doc.refusals = -1
 	if plan.Program == nil {
 		// a kernel that cannot is no reason to have no sandbox: programs that know a proxy work, and the guest says so
-		doc.redirection = redirect.Install()
+		doc.refusals, doc.redirection = redirect.Install()
 	}
 	return makeRoot(doc)
 }
@@ -194,7 +197,7 @@ func become(doc *initDoc) error {
 	if err := sys.DieWithParent(); err != nil {
 		return stage("parent death signal", err)
 	}
-	report(initReport{OK: true, LandlockOf: abi, NotRedirected: textOf(doc.redirection)})
+	report(initReport{OK: true, LandlockOf: abi, NotRedirected: textOf(doc.redirection), TellsRefused: doc.refusals >= 0})
 	if err := seccomp.Apply(image.filter); err != nil {
 		return stage("seccomp", err)
 	}
@@ -312,7 +315,7 @@ func passDescriptors(doc *initDoc) ([]string, error) {
 		env = append(env, key+"="+value)
 	}
 	kept := map[string]int{"CLOCHE_LISTEN_FD": doc.listen, "CLOCHE_LIFELINE_FD": lifelineFD,
-		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD, "CLOCHE_SOCKETS_FD": socketsFD()}
+		"CLOCHE_MEMORY_EVENTS_FD": doc.memoryFD, "CLOCHE_SOCKETS_FD": socketsFD(), "CLOCHE_REFUSALS_FD": doc.refusals}
 	for name, fd := range kept {
 		if fd < 0 {
 			continue

@@ -30,6 +30,7 @@ type Ready struct {
 	FirstID       int         `json:"first_id"`
 	LandlockABI   int         `json:"landlock_abi"`
 	NotRedirected string      `json:"not_redirected"`
+	TellsRefused  bool        `json:"tells_refused"`
 }
 
 // SuperviseMain makes a box from the plan on standard input and stays with it to its end. Exit status 0 once the end was
@@ -47,7 +48,7 @@ func SuperviseMain() {
 		os.Exit(1)
 	}
 	s.sayReady(Ready{OK: true, SupervisorPid: os.Getpid(), InitPid: s.pid, Nonce: s.nonce, FirstID: s.firstID, LandlockABI: s.abi,
-		NotRedirected: s.alone})
+		NotRedirected: s.alone, TellsRefused: s.tells})
 	s.quiet()
 	s.watch()
 	os.Exit(0)
@@ -61,6 +62,7 @@ type supervisor struct {
 	pid      int
 	pidfd    int
 	abi      int
+	tells    bool   // the box's guest hears of what the kernel refuses there
 	alone    string // why the box's programs that know no proxy reach nobody
 	listen   int
 	control  int
@@ -357,7 +359,7 @@ func (s *supervisor) finishStart() error {
 			return r.Failure
 		}
 		ok = ok || r.OK
-		s.abi, s.alone = r.LandlockOf, r.NotRedirected
+		s.abi, s.alone, s.tells = r.LandlockOf, r.NotRedirected, r.TellsRefused
 	}
 	if !ok {
 		return stagef("start guest", "the box ended before the guest was started")

@@ -30,7 +30,9 @@ type attempts struct {
 	known map[tried]*Attempt
 }
 
-func (a *attempts) add(host string, port int, protocol string) {
+func (a *attempts) add(host string, port int, protocol string) { a.addMany(host, port, protocol, 1) }
+
+func (a *attempts) addMany(host string, port int, protocol string, count int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.known == nil {
@@ -43,7 +45,7 @@ func (a *attempts) add(host string, port int, protocol string) {
 		known = &Attempt{Host: host, Port: port, Protocol: protocol}
 		a.known[key] = known
 	}
-	known.Count++
+	known.Count += count
 	known.Last = float64(time.Now().UnixMicro()) / 1e6
 }
 

@@ -30,7 +30,9 @@ type Config struct {
 	Ports    *Ports
 	Redirect bool // every outgoing TCP connection comes to the redirect port
 	DiagFD   int  // a netlink socket that knows whose a connection is, or -1
-	Trust    Trust
+	// RefusalFD is a netlink socket that tells what the kernel refuses in here; none when not above 0
+	RefusalFD int
+	Trust     Trust
 }
 
 // Door is the whole inner end. It works before anybody has configured it: closed.
@@ -71,6 +73,7 @@ func (d *Door) Open() {
 		if d.config.Ports != nil {
 			d.listen(*d.config.Ports)
 		}
+		d.watchRefusals()
 	})
 }
 

@@ -47,13 +47,13 @@ func newOwners(fd int) *owners {
 
 // of is the owner of the connection from one end to the other as the code sees them; 0 and "" when it takes long, or
 // nobody can tell.
-func (o *owners) of(from, to netip.AddrPort) (pid int, name string) {
+func (o *owners) of(protocol byte, from, to netip.AddrPort) (pid int, name string) {
 	if o.fd < 0 {
 		return 0, ""
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	inode, uid, ok := o.ask(from, to)
+	inode, uid, ok := o.ask(protocol, from, to)
 	if !ok {
 		return 0, ""
 	}
@@ -64,14 +64,19 @@ func (o *owners) of(from, to netip.AddrPort) (pid int, name string) {
 	return pid, name
 }
 
+func (d *Door) ownerOf(code *net.TCPConn) (pid int, name string) {
+	from, to := clientOf(code)
+	return d.owners.of(syscall.IPPROTO_TCP, from, to)
+}
+
 // clientOf is both ends of a connection that was made to us.
 func clientOf(code *net.TCPConn) (from, to netip.AddrPort) {
 	return code.RemoteAddr().(*net.TCPAddr).AddrPort(), code.LocalAddr().(*net.TCPAddr).AddrPort()
 }
 
 // ask is one question to the kernel: whose is the socket from `from` to `to`?
-func (o *owners) ask(from, to netip.AddrPort) (inode uint32, uid int, ok bool) {
-	if syscall.Sendto(o.fd, diagRequest(from, to), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}) != nil {
+func (o *owners) ask(protocol byte, from, to netip.AddrPort) (inode uint32, uid int, ok bool) {
+	if syscall.Sendto(o.fd, diagRequest(protocol, from, to), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}) != nil {
 		return 0, 0, false
 	}
 	var buf [512]byte
@@ -83,15 +88,18 @@ func (o *owners) ask(from, to netip.AddrPort) (inode uint32, uid int, ok bool) {
 	return binary.NativeEndian.Uint32(tail[4:]), int(binary.NativeEndian.Uint32(tail)), true
 }
 
-// diagRequest is struct nlmsghdr and struct inet_diag_req_v2.
-func diagRequest(from, to netip.AddrPort) []byte {
+// diagRequest is struct nlmsghdr and struct inet_diag_req_v2. Of UDP the kernel wants the ends the other way round.
+func diagRequest(protocol byte, from, to netip.AddrPort) []byte {
+	if protocol == syscall.IPPROTO_UDP {
+		from, to = to, from
+	}
 	const size = netlinkHeader + 56
 	message := make([]byte, size)
 	binary.NativeEndian.PutUint32(message, size)
 	binary.NativeEndian.PutUint16(message[4:], diagByFamily)
 	binary.NativeEndian.PutUint16(message[6:], syscall.NLM_F_REQUEST)
 	body := message[netlinkHeader:]
-	body[0], body[1] = syscall.AF_INET, syscall.IPPROTO_TCP
+	body[0], body[1] = syscall.AF_INET, protocol
 	if from.Addr().Is6() && !from.Addr().Is4In6() {
 		body[0] = syscall.AF_INET6
 	}

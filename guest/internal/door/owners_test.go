@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -41,7 +42,7 @@ func TestSocketIsFoundByItsFourNumbers(t *testing.T) {
 	o := newOwnersOr(t)
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		from, to := clientOf(pairOf(t, address))
-		inode, uid, ok := o.ask(from, to)
+		inode, uid, ok := o.ask(syscall.IPPROTO_TCP, from, to)
 		if !ok || inode == 0 || uid != os.Getuid() {
 			t.Fatal(inode, uid, ok)
 		}
@@ -49,11 +50,11 @@ func TestSocketIsFoundByItsFourNumbers(t *testing.T) {
 		if pid := o.holder(inode); pid != os.Getpid() {
 			t.Error(pid)
 		}
-		if _, _, ok := o.ask(to, from); !ok {
+		if _, _, ok := o.ask(syscall.IPPROTO_TCP, to, from); !ok {
 			t.Error("the other end is not found")
 		}
 		from = netip.AddrPortFrom(from.Addr(), from.Port()^1)
-		if _, _, ok := o.ask(from, to); ok {
+		if _, _, ok := o.ask(syscall.IPPROTO_TCP, from, to); ok {
 			t.Error("a socket that is not there is found")
 		}
 	}
@@ -68,7 +69,7 @@ func BenchmarkOwner(b *testing.B) {
 	o.last = []int{os.Getpid()}
 	b.ResetTimer()
 	for range b.N {
-		o.of(from, to)
+		o.of(syscall.IPPROTO_TCP, from, to)
 	}
 }
 
@@ -77,6 +78,6 @@ func BenchmarkOwnerAsk(b *testing.B) {
 	from, to := clientOf(pairOf(b, "127.0.0.1:0"))
 	b.ResetTimer()
 	for range b.N {
-		o.ask(from, to)
+		o.ask(syscall.IPPROTO_TCP, from, to)
 	}
 }

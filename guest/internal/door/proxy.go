@@ -20,7 +20,7 @@ func (d *Door) serveProxy(code *net.TCPConn) {
 		return
 	}
 	wanted := &head{Kind: "proxy"}
-	wanted.Pid, wanted.Process = d.owners.of(clientOf(code))
+	wanted.Pid, wanted.Process = d.ownerOf(code)
 	stream, err := d.begin(wanted)
 	if err != nil {
 		answerProxy(code, "503 Service Unavailable", "unavailable", err.Error())

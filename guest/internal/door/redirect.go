@@ -45,7 +45,7 @@ func (d *Door) hostOf(address netip.Addr) (host string, ok bool) {
 func (d *Door) connect(code *net.TCPConn, host string, to destination) {
 	from, _ := clientOf(code)
 	said := &head{Kind: "connect", Host: host, Port: int(to.Port()), Via: "redirect"}
-	said.Pid, said.Process = d.owners.of(from, to)
+	said.Pid, said.Process = d.owners.of(syscall.IPPROTO_TCP, from, to)
 	stream, err := d.begin(said)
 	if err != nil {
 		reset(code)

@@ -68,7 +68,7 @@ func (d *Door) socksHost(host string, port int) (string, error) {
 
 func (d *Door) connectSOCKS(code *net.TCPConn, host string, port int) {
 	wanted := &head{Kind: "connect", Host: host, Port: port, Via: "socks"}
-	wanted.Pid, wanted.Process = d.owners.of(clientOf(code))
+	wanted.Pid, wanted.Process = d.ownerOf(code)
 	stream, err := d.begin(wanted)
 	if err != nil {
 		socksReply(code, socksFailed)

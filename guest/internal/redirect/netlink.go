@@ -73,6 +73,11 @@ func (b *batch) send(protocol int, number uint32, all bool) error {
 		return err
 	}
 	defer syscall.Close(fd)
+	return b.exchange(fd, number, all)
+}
+
+// exchange is send by a socket that is there.
+func (b *batch) exchange(fd int, number uint32, all bool) error {
 	if err := write(fd, b.bytes); err != nil {
 		return err
 	}

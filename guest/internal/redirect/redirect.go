@@ -27,15 +27,27 @@ const Environment = "CLOCHE_REDIRECT=1"
 // Install needs CAP_NET_ADMIN over the network namespace that it is called in, whose loopback is up. When it fails the
 // namespace is as good as before: programs that know a proxy work.
 //
-// A kernel without IPv6, or with it turned off, gets the rest.
-func Install() error {
+// A kernel without IPv6, or with it turned off, gets the rest. `refusals` is a socket with a message for each packet
+// that is refused here (package refusals reads it), or -1 where the kernel has no such thing: then nobody is told.
+func Install() (refusals int, err error) {
 	if err := routes(); err != nil {
-		return os.NewSyscallError("routes", err)
+		return -1, os.NewSyscallError("routes", err)
 	}
-	err := table(familyInet)
+	refusals, err = listenForRefusals()
+	if err == nil {
+		if err = ofAnyFamily(true); err == nil {
+			return refusals, nil
+		}
+		_ = syscall.Close(refusals)
+	}
+	return -1, os.NewSyscallError("nf_tables", ofAnyFamily(false))
+}
+
+func ofAnyFamily(told bool) error {
+	err := table(familyInet, told)
 	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.ENOENT) {
 		// what this kernel lacks may be the other family only
-		err = table(familyIPv4)
+		err = table(familyIPv4, told)
 	}
-	return os.NewSyscallError("nf_tables", err)
+	return err
 }

@@ -24,10 +24,17 @@ const patience = 20 * time.Second
 // this is that run.
 func enter(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(inside) != "" {
-		prepare(t)
-		return true
+	if os.Getenv(inside) == "" {
+		again(t)
+		return false
 	}
+	prepare(t)
+	return true
+}
+
+// again runs the calling test in namespaces of its own.
+func again(t *testing.T) {
+	t.Helper()
 	child := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	child.Env = append(os.Environ(), inside+"=1")
 	child.SysProcAttr = &syscall.SysProcAttr{
@@ -46,20 +53,22 @@ func enter(t *testing.T) bool {
 	case strings.Contains(string(said), "--- SKIP"):
 		t.Skipf("inside:\n%s", said)
 	}
-	return false
 }
 
-func prepare(t *testing.T) {
+// prepare returns the socket of refusals, -1 where the kernel has none.
+func prepare(t *testing.T) int {
 	t.Helper()
 	raiseLoopback(t)
-	if err := Install(); errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EPROTONOSUPPORT) {
+	refusals, err := Install()
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EPROTONOSUPPORT) {
 		t.Skip("the kernel has no nf_tables: ", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}
+	return refusals
 }
 
-func raiseLoopback(t *testing.T) {
+func raiseLoopback(t testing.TB) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0)
 	if err != nil {
@@ -124,7 +133,7 @@ func destination(one *net.TCPConn) (where string) {
 	return where
 }
 
-func heard(t *testing.T, network, address string) string {
+func answered(t *testing.T, network, address string) string {
 	t.Helper()
 	one, err := net.DialTimeout(network, address, patience)
 	if err != nil {
@@ -153,7 +162,7 @@ func TestEveryForeignAddressArrivesWithItsDestination(t *testing.T) {
 		cases["[2001:db8::1]:80"], cases["[fe80::1%lo]:80"] = "[2001:db8::1]:80", "[fe80::1]:80"
 	}
 	for asked, want := range cases {
-		if got := heard(t, "tcp", asked); got != want {
+		if got := answered(t, "tcp", asked); got != want {
 			t.Errorf("%s: heard %q", asked, got)
 		}
 	}
@@ -197,7 +206,7 @@ func TestTheSandboxesOwnAddressesAreLeftAlone(t *testing.T) {
 		cases = append(cases, "[::1]:"+serve(net.Listen("tcp6", "[::]:0")), "[::1]:"+serve(net.Listen("tcp6", "[::1]:0")))
 	}
 	for _, asked := range cases {
-		if got := heard(t, "tcp", asked); got != "mine" {
+		if got := answered(t, "tcp", asked); got != "mine" {
 			t.Errorf("%s: heard %q", asked, got)
 		}
 	}
@@ -228,11 +237,11 @@ func TestQuestionsForNamesReachTheGuestAndOtherDatagramsAreRefused(t *testing.T)
 	for asked, want := range map[string]string{"8.8.8.8:53": "answer", "198.18.0.7:53": "answer", "127.0.0.1:53": "answer",
 		"127.0.0.1:9999": "answer", "198.18.0.1:9999": "answer", "8.8.8.8:9999": "refused", "8.8.8.8:443": "refused",
 		"198.18.0.7:123": "refused"} {
-		if got := heard(t, "udp", asked); !strings.HasSuffix(got, want) {
+		if got := answered(t, "udp", asked); !strings.HasSuffix(got, want) {
 			t.Errorf("%s: heard %q", asked, got)
 		}
 	}
-	if got := heard(t, "udp", "[2001:db8::1]:443"); hasIPv6() && !strings.HasSuffix(got, "refused") {
+	if got := answered(t, "udp", "[2001:db8::1]:443"); hasIPv6() && !strings.HasSuffix(got, "refused") {
 		t.Errorf("by IPv6: heard %q", got)
 	}
 }
@@ -258,7 +267,7 @@ func TestNobodyAnswersAPing(t *testing.T) {
 
 func TestAMachineWithoutIPv6GetsTheRest(t *testing.T) {
 	if os.Getenv(inside) == "" {
-		enter(t)
+		again(t)
 		return
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil && !os.IsNotExist(err) {
@@ -266,25 +275,25 @@ func TestAMachineWithoutIPv6GetsTheRest(t *testing.T) {
 	}
 	prepare(t)
 	tellDestinations(t, "127.0.0.1:15001")
-	if got := heard(t, "tcp", "1.2.3.4:80"); got != "1.2.3.4:80" {
+	if got := answered(t, "tcp", "1.2.3.4:80"); got != "1.2.3.4:80" {
 		t.Errorf("heard %q", got)
 	}
 }
 
 func TestTheTableOfOneFamilyAloneWorks(t *testing.T) {
 	if os.Getenv(inside) == "" {
-		enter(t)
+		again(t)
 		return
 	}
 	raiseLoopback(t)
 	if err := routes(); err != nil {
 		t.Fatal(err)
 	}
-	if err := table(familyIPv4); err != nil {
+	if err := table(familyIPv4, false); err != nil {
 		t.Skip("the kernel has no nf_tables: ", err)
 	}
 	tellDestinations(t, "127.0.0.1:15001")
-	if got := heard(t, "tcp", "1.2.3.4:80"); got != "1.2.3.4:80" {
+	if got := answered(t, "tcp", "1.2.3.4:80"); got != "1.2.3.4:80" {
 		t.Errorf("heard %q", got)
 	}
 }
@@ -293,7 +302,7 @@ func TestWithoutRightsNothingIsInstalled(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root has them over the machine's own network")
 	}
-	if err := Install(); err == nil {
+	if _, err := Install(); err == nil {
 		t.Error("it says that it was installed")
 	}
 }

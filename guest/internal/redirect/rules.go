@@ -32,12 +32,14 @@ const (
 //
 // What it does not carry on is dropped at once, which the sender is told (EPERM). UDP goes to port 0, where nobody can
 // listen, so that the kernel answers it as a machine would that has no such service.
-func table(family byte) error {
+//
+// `told`: of the packets that it refuses there are messages (listenForRefusals).
+func table(family byte, told bool) error {
 	var b batch
 	b.message(batchBegin, 0, generic(0, subsystem), nil)
 	b.message(newTable, 0, generic(family, 0), func(b *batch) { b.text(1, tableName) })
 	b.message(newChain, syscall.NLM_F_CREATE, generic(family, 0), chain)
-	rules := rulesOf(family)
+	rules := rulesOf(family, told)
 	last := uint32(0)
 	for i, rule := range rules {
 		flags := uint16(syscall.NLM_F_CREATE | syscall.NLM_F_APPEND)
@@ -67,7 +69,7 @@ func chain(b *batch) {
 }
 
 // rulesOf: the first that matches decides. What is left over is the chain's to drop.
-func rulesOf(family byte) []rule {
+func rulesOf(family byte, told bool) []rule {
 	const ipv4, ipv6 = 2, 10
 	rules := []rule{
 		{familyIs(ipv4), payloadIs(network, 16, 127), verdict(accept)},
@@ -76,8 +78,12 @@ func rulesOf(family byte) []rule {
 	if family == familyInet {
 		rules = append(rules, rule{familyIs(ipv6), payloadIs(network, 24, loopback6[:]...), verdict(accept)})
 	}
-	return append(rules,
+	rules = append(rules,
 		rule{protocolIs(syscall.IPPROTO_TCP), redirectTo(TCPPort)},
-		rule{protocolIs(syscall.IPPROTO_UDP), payloadIs(transport, 2, 0, DNSPort), redirectTo(DNSPort)},
-		rule{protocolIs(syscall.IPPROTO_UDP), redirectTo(0)})
+		// nobody answers names by UDP over IPv6
+		rule{familyIs(ipv4), protocolIs(syscall.IPPROTO_UDP), payloadIs(transport, 2, 0, DNSPort), redirectTo(DNSPort)})
+	if told {
+		rules = append(rules, rule{logged})
+	}
+	return append(rules, rule{protocolIs(syscall.IPPROTO_UDP), redirectTo(0)})
 }

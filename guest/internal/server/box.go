@@ -22,6 +22,7 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
 		"pid": os.Getpid(), "uptime_seconds": time.Since(s.Started).Seconds(), "shared_uid": s.Manager.Book.SharedUID,
 		"users": s.Manager.Book.Available(), "landlock_abi": s.LandlockABI,
 		"transparent_tcp": s.Door != nil && s.Door.Redirect(),
+		"tells_refused":   s.Door != nil && s.Door.TellsRefused(),
 	})
 	return nil
 }

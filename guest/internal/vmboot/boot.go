@@ -19,6 +19,7 @@ type Booted struct {
 	Port    net.Listener // where the host comes to
 	// Redirected: connections to any address arrive at the guest (internal/redirect)
 	Redirected bool
+	Refusals   int // a socket that tells what the kernel refuses, or -1
 }
 
 // Wanted tells whether this program is the first of a virtual machine that was made for it.
@@ -55,7 +56,7 @@ func Boot(words Words) (*Booted, error) {
 		{"/dev", finishDev},
 		{"user", func() error { return addUser("/etc/passwd", "/etc/group") }},
 		{"loopback", loopbackUp},
-		{"network", func() error { booted.Redirected = redirect.Install() == nil; return nil }},
+		{"network", func() error { booted.redirect(); return nil }},
 		{"resolver", func() error { askThisMachine("/etc/resolv.conf"); return nil }},
 		{"limits", raiseLimits},
 		{"cgroup", func() (err error) { booted.Machine.Group, err = machine.MakeGroup(words.Limits); return err }},
@@ -67,4 +68,9 @@ func Boot(words Words) (*Booted, error) {
 		}
 	}
 	return booted, nil
+}
+
+func (b *Booted) redirect() {
+	refusals, err := redirect.Install()
+	b.Redirected, b.Refusals = err == nil, refusals
 }

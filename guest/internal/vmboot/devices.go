@@ -23,12 +23,13 @@ const (
 
 // loadModules loads what the file `order` names, a name a line. A driver has made its disks when its module is loaded.
 // Those of a vsock are named by a file of their own, which a kernel need not have that has them built in; and so are those
-// of the redirection, without any of which a machine is as good but for that.
+// of the redirection and of what it refuses, without any of which a machine is as good but for that.
 func loadModules(dir string, vsock bool) error {
 	if err := loadOrder(dir, "order"); err != nil {
 		return err
 	}
 	_ = loadOrder(dir, "redirect")
+	_ = loadOrder(dir, "refusals")
 	if !vsock {
 		return nil
 	}

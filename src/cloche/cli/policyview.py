@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cloche.cli import cells, render
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine, EgressBudget, EgressCounters, EgressPolicy, EgressRule, Secret
 from cloche.model.secret_words import secret_words
-from cloche.sdk.egress_values import EgressInfo, PresetInfo, rule_word, words
+from cloche.sdk.egress_values import EgressInfo, PresetInfo, Tried, rule_word, words
 
 _DOORS = {
     "open": "open",
@@ -17,6 +17,9 @@ _DOORS = {
     "down": "down: the door does not answer now, so nothing leaves",
 }
 _TITLE = 10
+#: what code sent that was no TCP
+UNCARRIED = {"udp": "UDP", "icmp": "ping", "other": "another protocol"}
+MAX_PLACES = 5
 
 
 def state(info: EgressInfo, box: str) -> Iterator[str]:
@@ -102,6 +105,18 @@ def log_line(line: AuditLine, names: dict[str, str], columns: int | None) -> str
     return text if columns is None else cells.cut(text, columns)
 
 
+def places(tried: Sequence[Tried]) -> str:
+    """ "UDP to ntp.example:123, ping to 192.0.2.1 and 3 more", of what is no TCP."""
+    more = len(tried) - MAX_PLACES
+    named = (_outside_tcp(one.protocol, one.host, one.port) for one in tried[:MAX_PLACES])
+    return clean(", ".join(named)) + (f" and {more} more" if more > 0 else "")
+
+
+def _outside_tcp(protocol: str, host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return f"{UNCARRIED.get(protocol, protocol)} to {host}{f':{port}' if port else ''}"
+
+
 def _place(line: AuditLine) -> str:
     host = f"[{line.host}]" if ":" in line.host else line.host
     if line.method:
@@ -109,12 +124,18 @@ def _place(line: AuditLine) -> str:
         port = "" if (scheme, line.port) in (("https", 443), ("http", 80)) else f":{line.port}"
         status = f" {line.status}" if line.status else ""
         return f"{line.method} {scheme}://{host}{port}{line.path}{status}"
+    if line.via == "inside":
+        return _outside_tcp(line.protocol, "several places" if line.host == "*" else line.host, line.port)
+    if line.host == "*":
+        return "several places"
     return f"{host}:{line.port}" if line.port else f"{host} (name)"
 
 
 def _why(line: AuditLine) -> str:
     if not line.reason or line.reason == line.rule:
         return line.rule
+    if line.via == "inside":
+        return line.reason
     if line.verdict == "allowed":
         return f"{line.rule}: {line.reason}" if line.rule else line.reason
     # on a terminal a line is cut at its end, so what went wrong comes first

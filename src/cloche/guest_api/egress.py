@@ -9,7 +9,7 @@ from cloche.guest_api.transport import Transport
 
 MAX_ATTEMPTS = 256
 MAX_HOST_CHARS = 253
-PROTOCOLS = frozenset({"tcp", "dns"})
+PROTOCOLS = frozenset({"tcp", "dns", "udp", "icmp", "other"})
 
 
 class EgressSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -23,8 +23,8 @@ class EgressSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class EgressAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What code tried to reach while its sandbox was closed. `protocol`: "tcp" or "dns" (then `port` is 0); `last`: UTC
-    seconds."""
+    """What code tried to reach while its sandbox was closed. `protocol`: "tcp", "udp", or without a port "dns" (a name
+    was asked for), "icmp" or "other"; `host` "*": several of those. `last`: UTC seconds."""
 
     host: str
     port: int = 0

@@ -7,7 +7,8 @@ import msgspec
 
 class GuestHealth(msgspec.Struct, frozen=True, kw_only=True):
     """`shared_uid`: code runs under the guest's own user id. `landlock_abi` 0: the kernel has none. `transparent_tcp`:
-    connections of programs that know no proxy reach the guest, too."""
+    connections of programs that know no proxy reach the guest, too. `tells_refused`: it hears of UDP and pings that
+    are refused there."""
 
     api_version: int
     guest_version: str
@@ -19,6 +20,7 @@ class GuestHealth(msgspec.Struct, frozen=True, kw_only=True):
     users: list[str] = []
     landlock_abi: int = 0
     transparent_tcp: bool = False
+    tells_refused: bool = False
 
 
 class GuestStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,6 +118,17 @@ def test_a_state_for_people() -> None:
                reason="not there"), "b.example:1  not there; rule 2"),
     (AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="allowed", host="b.example", port=1, rule="rule 2",
                reason="ours"), "b.example:1  rule 2: ours"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="inside", verdict="denied", host="b.example", port=123, protocol="udp",
+               rule="no-udp", reason="UDP does not leave a sandbox", repeated=4),
+     "work  UDP to b.example:123  UDP does not leave a sandbox  and 4 more"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="inside", verdict="denied", host="2001:db8::1", protocol="icmp",
+               rule="no-icmp", reason="pings do not leave a sandbox"),
+     "ping to [2001:db8::1]  pings do not leave a sandbox"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="inside", verdict="denied", host="*", protocol="other", rule="no-other",
+               reason="several, too many to be told apart"),
+     "another protocol to several places  several, too many to be told apart"),
+    (AuditLine(time=0, sandbox_id="sb_1", via="proxy", verdict="allowed", host="*", sent_bytes=1, reason="several",
+               repeated=9), "work  several places  several  1B out 0B in  and 9 more"),
 ])  # fmt: skip
 def test_lines_of_the_log(line: AuditLine, shown: str) -> None:
     assert policyview.log_line(line, {"sb_1": "work"}, None).endswith(shown)
@@ -192,3 +203,10 @@ def test_only_words_for_what_was_refused_now_are_told() -> None:
     assert refusals._of_these(["old.example", "a.example"], lines[:1]) == ["a.example"]
     assert refusals._of_these(["old.example", "npm", "a.example"], lines[:1]) == ["a.example"]
     assert refusals._of_these(["old.example", "pypi", "a.example"], lines) == ["pypi", "a.example"]
+
+
+def test_what_no_policy_allows_is_named_in_short() -> None:
+    tried = [Tried(host=f"h{number}.example", port=123, protocol="udp") for number in range(7)]
+    assert policyview.places(tried[:1]) == "UDP to h0.example:123"
+    assert policyview.places([Tried(host="a\x1b", protocol="icmp")]) == "ping to a\\x1b"
+    assert policyview.places(tried).endswith("UDP to h4.example:123 and 2 more")

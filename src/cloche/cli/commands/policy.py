@@ -221,6 +221,8 @@ def _as_json(info: EgressInfo) -> dict[str, object]:
 
 
 def _suggested(found: SuggestionInfo, sandbox: Sandbox) -> None:
+    if uncarried := [one for one in found.tried if one.protocol in policyview.UNCARRIED]:
+        failure.say(f"cloche: no policy allows {policyview.places(uncarried)}: only TCP leaves a sandbox")
     if not found.words:
         failure.say("cloche: nothing was tried that a policy could allow")
         return

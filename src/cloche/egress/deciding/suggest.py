@@ -21,10 +21,13 @@ MAX_WORDS = 256
 
 _INWARD = frozenset(["publish"])
 _PROTOCOLS: dict[str, Protocol] = {"tls": "tls", "http": "http", "tcp": "tcp"}
+#: no policy allows them
+UNCARRIED = frozenset(["udp", "icmp", "other"])
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """`port` 0: only its name was asked for."""
+    """`port` 0: only its name was asked for, or its protocol has no ports. `protocol` "udp", "icmp" or "other": no
+    policy allows it."""
 
     host: str
     port: int = 0
@@ -44,7 +47,8 @@ def suggest(lines: Iterable[AuditLine], attempts: Iterable[Tried] = ()) -> Sugge
     """`attempts`: what a closed sandbox's guest remembers; it may say anything."""
     lines = list(lines)
     tried, inner = _tried(lines, attempts), _inner_addresses(lines)
-    wanted = {_attempt(item, inner.get(item.host)): None for item in tried}
+    carried = [item for item in tried if item.protocol not in UNCARRIED]
+    wanted = {_attempt(item, inner.get(item.host)): None for item in carried}
     words = [name for name in presets.names() if _is_worth(presets.load(name), wanted)] if wanted else []
     words = _needed(words, list(wanted))
     allowed = _compiled(words)
@@ -59,17 +63,21 @@ def suggest(lines: Iterable[AuditLine], attempts: Iterable[Tried] = ()) -> Sugge
 def _tried(lines: Iterable[AuditLine], attempts: Iterable[Tried]) -> list[Tried]:
     counts: Counter[tuple[str, int, str]] = Counter()
     for item in (*_of_lines(lines), *_of_guest(attempts)):
-        host = _host(item.host)
-        known = (host, item.port, _PROTOCOLS.get(item.protocol, ""))
+        host, protocol = _host(item.host), _protocol(item.protocol)
+        known = (host, item.port, protocol)
         if host is None or not 0 <= item.port <= 65535 or (len(counts) >= MAX_TRIED and known not in counts):
             continue
-        counts[host, item.port, _PROTOCOLS.get(item.protocol, "")] += max(1, min(item.count, 1 << 40))
-    connected = {host for host, port, _ in counts if port}
+        counts[host, item.port, protocol] += max(1, min(item.count, 1 << 40))
+    connected = {host for host, port, protocol in counts if port or protocol in UNCARRIED}
     return [
         Tried(host=host, port=port, protocol=protocol, count=count)
         for (host, port, protocol), count in counts.most_common()
-        if port or host not in connected
+        if port or protocol in UNCARRIED or host not in connected
     ]
+
+
+def _protocol(text: str) -> str:
+    return text if text in UNCARRIED else _PROTOCOLS.get(text, "")
 
 
 def _of_lines(lines: Iterable[AuditLine]) -> Iterator[Tried]:
@@ -81,7 +89,7 @@ def _of_lines(lines: Iterable[AuditLine]) -> Iterator[Tried]:
 def _of_guest(attempts: Iterable[Tried]) -> Iterator[Tried]:
     """It saw a connection begin and none of its bytes, so what it calls the protocol says nothing."""
     for attempt in attempts:
-        yield msgspec.structs.replace(attempt, protocol="")
+        yield attempt if attempt.protocol in UNCARRIED else msgspec.structs.replace(attempt, protocol="")
 
 
 def _inner_addresses(lines: Iterable[AuditLine]) -> dict[str, str]:

@@ -56,6 +56,23 @@ class Named(Word, frozen=True, kw_only=True):
     name: _Name | None = None
 
 
+class Refused(Word, frozen=True, kw_only=True):
+    """So many packets were refused in the sandbox itself since it was last told. `host` "*": to several."""
+
+    host: _Name
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    protocol: Literal["udp", "icmp", "other"] = "other"
+    count: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    pid: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    process: _Name = ""
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """A word of a guest that is newer than this door."""
+
+    op: _Name
+
+
 class Resolved(Word, frozen=True, kw_only=True):
     id: int
     verdict: Literal["yes", "no", "fail"]
@@ -73,11 +90,13 @@ class Name(Word, frozen=True, kw_only=True):
     address: str
 
 
-FromGuest = Need | Resolve | Query | Named
+FromGuest = Need | Resolve | Query | Named | Refused
+_OPERATIONS = frozenset({"need", "resolve", "query", "named", "refused"})
 
 _T = TypeVar("_T")
 _head: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
 _from_guest: msgspec.json.Decoder[FromGuest] = msgspec.json.Decoder(FromGuest)
+_unknown: msgspec.json.Decoder[Unknown] = msgspec.json.Decoder(Unknown)
 
 
 def read_head(data: bytes) -> Head:
@@ -88,9 +107,15 @@ def read_head(data: bytes) -> Head:
     return head
 
 
-def read_word(line: bytes) -> FromGuest:
+def read_word(line: bytes) -> FromGuest | Unknown:
     """Raises msgspec.DecodeError."""
-    return _decoded(_from_guest, line)
+    try:
+        return _decoded(_from_guest, line)
+    except msgspec.ValidationError:
+        unknown = _decoded(_unknown, line)
+        if unknown.op in _OPERATIONS:
+            raise
+        return unknown
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:

@@ -11,7 +11,7 @@ from cloche.egress.connection import Connection, Refused, refused_by_limit
 from cloche.egress.deciding import names
 from cloche.egress.deciding.attempt import Attempt
 from cloche.egress.hooks import LimitHit
-from cloche.egress.inner import guest_words
+from cloche.egress.inner import guest_words, refused_inside
 from cloche.egress.inner.attached import Attached
 from cloche.egress.inner.entrance import Entrance
 from cloche.egress.inner.guest_streams import Connect, dial_port
@@ -66,7 +66,10 @@ class Guest:
         return await dial_port(self.connect, port)
 
     async def _heard(self, word: guest_words.FromGuest) -> None:
-        await self._questions.heard(word)
+        if isinstance(word, guest_words.Refused):
+            refused_inside.write(self.attached, word)
+        else:
+            await self._questions.heard(word)
 
     async def _serve(self, stream: SocketStream, head: Head) -> None:
         entrance = Entrance(stream, head.via if head.kind == "connect" else "proxy", self.attached.called)

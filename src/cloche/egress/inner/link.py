@@ -14,7 +14,7 @@ import msgspec
 from cloche.egress.budget import TokenBucket
 from cloche.egress.inner import guest_words
 from cloche.egress.inner.guest_streams import Connect, switched
-from cloche.egress.inner.guest_words import MAX_STREAMS, FromGuest, Head, Need
+from cloche.egress.inner.guest_words import MAX_STREAMS, FromGuest, Head, Need, Unknown
 from cloche.egress.outward.sockets import SocketStream
 
 PROTOCOL = b"cloche-door"
@@ -113,10 +113,10 @@ class Link:
                 await asyncio.sleep(pace.delay(_TURN_LINES))
             await asyncio.sleep(0)
 
-    async def _hear(self, word: FromGuest) -> None:
+    async def _hear(self, word: FromGuest | Unknown) -> None:
         if isinstance(word, Need):
             self._need(min(word.streams, MAX_STREAMS))
-        else:
+        elif not isinstance(word, Unknown):
             await self._heard(word)
 
     def _need(self, streams: int) -> None:

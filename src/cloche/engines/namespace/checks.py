@@ -19,14 +19,16 @@ from cloche.model.sandbox import SandboxSpec
 
 #: the modules that the kernel loads by itself where it may (guest/internal/redirect)
 REDIRECT_REMEDY = "modprobe --all nft_chain_nat nft_redir"
+REFUSALS_REMEDY = "modprobe --all nft_log nfnetlink_log"
 
 
 class Probed(NamedTuple):
     """What a box told that was made and removed. `not_redirected`: why programs that know no proxy reach nobody, empty
-    when they reach the guest."""
+    when they reach the guest. `tells_refused`: the guest hears of UDP and pings that are refused."""
 
     landlock_abi: int
     not_redirected: str
+    tells_refused: bool
 
 
 async def run(facts: Facts, home: Path) -> tuple[list[Check], Probed | None]:
@@ -84,12 +86,17 @@ async def try_box(facts: Facts, home: Path) -> Probed:
 
 def told(ready: dict[str, Any]) -> Probed:
     """Of a launcher's ready line."""
-    return Probed(int(ready.get("landlock_abi") or 0), str(ready.get("not_redirected", "the launcher is another one")))
+    alone = str(ready.get("not_redirected", "the launcher is another one"))
+    return Probed(int(ready.get("landlock_abi") or 0), alone, ready.get("tells_refused") is True)
 
 
 def _network(probed: Probed) -> Check:
     if not probed.not_redirected:
-        return Check(id="namespace.network", status="ok", summary="programs that know no proxy reach the door")
+        summary = "programs that know no proxy reach the door"
+        if probed.tells_refused:
+            return Check(id="namespace.network", status="ok", summary=summary)
+        summary += "; refused UDP and pings are not logged: the kernel has no nft_log"
+        return Check(id="namespace.network", status="degraded", summary=summary, remedy=REFUSALS_REMEDY)
     summary = f"only programs that know a proxy reach the door: {probed.not_redirected}"
     return Check(id="namespace.network", status="degraded", summary=summary, remedy=REDIRECT_REMEDY)
 

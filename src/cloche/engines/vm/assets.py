@@ -37,7 +37,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """kernel.json: everything that makes a kernel this one. `files`: path in its directory → SHA-256;
     `modules`: names in the order in which they load; `redirects`: it can make connections to any address arrive at the
-    guest, None when nobody has looked."""
+    guest, None when nobody has looked; `refusals`: so it is with telling of the packets that are refused there."""
 
     release: str
     architecture: str
@@ -45,6 +45,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     source: Source
     redirects: bool | None = None
+    refusals: bool | None = None
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     guest_sha256: str | None = None
     guest: Stamp | None = None
     redirects: bool | None = None
+    refusals: bool | None = None
 
 
 class Assets(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class Assets(msgspec.Struct, frozen=True, kw_only=True):
     release: str
     architecture: str
     redirects: bool | None
+    refusals: bool | None
 
 
 def find(home: Path) -> Assets | None:
@@ -133,7 +136,7 @@ def pointer_to(home: Path, kernel_id: str, description: Description) -> Pointer:
     """At a kernel that is there, without an initramfs yet."""
     pointer = Pointer(version=VERSION, kernel_id=kernel_id, release=description.release,
                       architecture=description.architecture, modules=description.modules, stamps={},
-                      redirects=description.redirects)  # fmt: skip
+                      redirects=description.redirects, refusals=description.refusals)  # fmt: skip
     directory = kernel_directory(home, kernel_id)
     stamps = {f"{KERNELS}/{kernel_id}/{name}": Stamp.of(directory / name) for name in description.files}
     return msgspec.structs.replace(pointer, stamps=stamps)
@@ -211,6 +214,7 @@ def _assets(home: Path, pointer: Pointer) -> Assets:
         release=pointer.release,
         architecture=pointer.architecture,
         redirects=pointer.redirects,
+        refusals=pointer.refusals,
     )
 
 

@@ -88,12 +88,16 @@ def _kernel(facts: Facts, home: Path) -> list[Check]:
         remedy = getattr(error, "remedy", None) or SETUP
         return [Check(id="vm.kernel", status="missing", summary=str(error), remedy=remedy, required=True)]
     kernel = Check(id="vm.kernel", status="ok", summary=f"Linux {found.release}", required=True)
-    return [kernel, _network(found.redirects)]
+    return [kernel, _network(found.redirects, found.refusals)]
 
 
-def _network(redirects: bool | None) -> Check:
+def _network(redirects: bool | None, refusals: bool | None) -> Check:
+    summary = "programs that know no proxy reach the door"
+    if redirects and refusals:
+        return Check(id="vm.network", status="ok", summary=summary)
     if redirects:
-        return Check(id="vm.network", status="ok", summary="programs that know no proxy reach the door")
+        summary += "; refused UDP and pings are not logged: the kernel lacks nft_log, or is of an earlier set-up"
+        return Check(id="vm.network", status="degraded", summary=summary, remedy=SETUP)
     why = "the kernel has no nf_tables" if redirects is False else "the kernel is of an earlier set-up"
     summary = f"only programs that know a proxy reach the door: {why}"
     return Check(id="vm.network", status="degraded", summary=summary, remedy=SETUP)

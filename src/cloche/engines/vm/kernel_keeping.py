@@ -26,6 +26,7 @@ def keep(home: Path, unpacked: Unpacked, source: Source, architecture: str, reac
     description = Description(
         release=unpacked.release, architecture=architecture, source=source,
         modules=[name for name, _ in unpacked.modules], redirects=unpacked.redirects,
+        refusals=unpacked.refusals,
         files={name: assets.sha256(content) for name, content in files.items()},
     )  # fmt: skip
     content = msgspec.json.format(msgspec.json.encode(description), indent=1)

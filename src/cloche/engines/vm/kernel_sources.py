@@ -20,12 +20,14 @@ _MODULE = re.compile(r"(?:usr/)?lib/modules/[^/]+/kernel/.+")
 
 
 class Unpacked(NamedTuple):
-    """`modules`: (name, content) in the order in which they load; `redirects`: all of modules.REDIRECT is there."""
+    """`modules`: (name, content) in the order in which they load; `redirects`: all of modules.REDIRECT is there;
+    `refusals`: all of modules.REFUSALS, too."""
 
     release: str
     kernel: bytes
     modules: list[tuple[str, bytes]]
     redirects: bool
+    refusals: bool
 
 
 def from_package(path: Path, architecture: str) -> Unpacked:
@@ -52,7 +54,7 @@ def from_files(image: str, directory: str | None, architecture: str) -> Unpacked
         raise InvalidError(f"{image} cannot be booted: {_said(error)}", field="kernel") from error
     if directory is None:
         # nobody says what is built in, and a kernel of its own that can do this is rare
-        return Unpacked(release, found, [], redirects=False)
+        return Unpacked(release, found, [], redirects=False, refusals=False)
     try:
         built, known = _read_directory(Path(directory))
         return _judged(found, built, known, architecture)
@@ -65,7 +67,8 @@ def _judged(found: bytes, built: Collection[str], known: dict[str, bytes], archi
     release = kernel.release(found)
     modules.check_release({name: known[name] for name in order}, release, architecture)
     chosen = [(name, known[name]) for name in order]
-    return Unpacked(release, found, chosen, modules.redirects(order, built))
+    refusals = modules.tells_refusals(order, built)
+    return Unpacked(release, found, chosen, modules.redirects(order, built), refusals)
 
 
 def _read_package(path: Path, names: Collection[str]) -> tuple[bytes, Collection[str], dict[str, bytes]]:
@@ -94,7 +97,8 @@ def _read_directory(directory: Path) -> tuple[Collection[str], dict[str, bytes]]
     listing = _read_file(str(directory / "modules.builtin"), 1 << 20).decode("utf-8", "replace")
     built = modules.built_in(listing)
     found: dict[str, bytes] = {}
-    wanted = [name for name in (*modules.WANTED, *modules.REDIRECT, *modules.VSOCK) if name not in built]
+    groups = (*modules.WANTED, *modules.REDIRECT, *modules.REFUSALS, *modules.VSOCK)
+    wanted = [name for name in groups if name not in built]
     while wanted and len(found) < modules.MAX_MODULES:
         name = wanted.pop()
         if name in paths and name not in found:

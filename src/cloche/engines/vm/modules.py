@@ -21,11 +21,13 @@ VSOCK = ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transpo
 #: only programs that know a proxy reach the door
 REDIRECT = ("nfnetlink", "nf_tables", "nf_defrag_ipv4", "nf_defrag_ipv6", "nf_conntrack", "nf_nat", "nft_chain_nat",
             "nft_redir")  # fmt: skip
+#: what tells the guest of the packets that are refused there; without it nobody hears of them
+REFUSALS = ("nft_log", "nfnetlink_log")
 #: groups that a kernel may lack; each is loaded by a list of its own
-OPTIONAL = {"redirect": REDIRECT, "vsock": VSOCK}
+OPTIONAL = {"redirect": REDIRECT, "refusals": REFUSALS, "vsock": VSOCK}
 #: what those needed in kernels that were looked at, so that one reading of a package is enough
-USUAL = frozenset({*WANTED, *VSOCK, *REDIRECT, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic", "netfs",
-                   "lz4_decompress", "mbcache", "jbd2", "crc16"})  # fmt: skip
+USUAL = frozenset({*WANTED, *VSOCK, *REDIRECT, *REFUSALS, "virtio_ring", "virtio", "libcrc32c", "crc32c_generic",
+                   "netfs", "lz4_decompress", "mbcache", "jbd2", "crc16"})  # fmt: skip
 MAX_MODULE_BYTES = 64 << 20
 MAX_MODULES = 64
 _NAME = re.compile(r"[A-Za-z0-9_]{1,56}")
@@ -100,6 +102,11 @@ def _optional(
 def redirects(order: Collection[str], built: Collection[str]) -> bool:
     """Whether a kernel with these has all of REDIRECT."""
     return set(REDIRECT) <= {*order, *built}
+
+
+def tells_refusals(order: Collection[str], built: Collection[str]) -> bool:
+    """Whether a kernel with these has all of REFUSALS."""
+    return redirects(order, built) and set(REFUSALS) <= {*order, *built}
 
 
 def _place(

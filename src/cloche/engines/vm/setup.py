@@ -161,7 +161,9 @@ class _Work:
     def _lacks(self, kept: Pointer) -> bool:
         """It is of a package out of which an earlier version took fewer modules."""
         description = assets.read_description(assets.kernel_directory(self._home, kept.kernel_id), kept.kernel_id)
-        return description is not None and description.source.kind == "package" and description.redirects is None
+        if description is None or description.source.kind != "package":
+            return False
+        return description.redirects is None or description.refusals is None
 
     def _is_from(self, kept: Pointer, sha256: str) -> bool:
         description = assets.read_description(assets.kernel_directory(self._home, kept.kernel_id), kept.kernel_id)

@@ -124,3 +124,19 @@ def test_a_suggestion_allows_what_was_tried(tried):
     for item in found.tried:
         assert item.count > 0
         assert item.port or compiled.may_resolve(item.host) or ":" in item.host or item.host[0].isdigit()
+
+
+def test_what_no_policy_allows_is_told_and_not_suggested():
+    lines = [line("ntp.example", 123, "udp", via="inside"), line("192.0.2.1", 0, "icmp", via="inside")]
+    tried = (Tried(host="quic.example", port=443, protocol="udp", count=3), Tried(host="*", protocol="other"))
+    found = suggest([*lines, line("ntp.example", 0, "", via="dns")], tried)
+    assert found.words == []
+    assert found.tried == [
+        Tried(host="quic.example", port=443, protocol="udp", count=3),
+        Tried(host="ntp.example", port=123, protocol="udp"),
+        Tried(host="192.0.2.1", protocol="icmp"),
+    ]
+
+
+def test_a_name_that_is_also_sent_datagrams_is_suggested_for_its_connections():
+    assert words(line("a.example", 443, "udp", via="inside"), line("a.example", 443)) == ["a.example"]

@@ -16,7 +16,7 @@ from tests.unit.engines.vm.test_initramfs import parse
 
 SOURCE = assets.Source(kind="file", sha256="0" * 64)
 UNPACKED = Unpacked(RELEASE, vmlinux(), [(name, module(name, needs)) for name, needs in MODULES.items()],
-                    redirects=False)  # fmt: skip
+                    redirects=False, refusals=False)  # fmt: skip
 
 
 def keep(home: Path, unpacked: Unpacked = UNPACKED) -> assets.Pointer:

@@ -26,9 +26,16 @@ def test_mke2fs_is_told_of_only_where_it_is_missing(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("redirects", "status"), [(True, "ok"), (False, "degraded"), (None, "degraded")])
 def test_the_network_line_is_about_programs_that_know_no_proxy(redirects: bool | None, status: str) -> None:
-    found = checks._network(redirects)
+    found = checks._network(redirects, True)
     assert (found.status, found.required) == (status, False)
     assert "no proxy" in found.summary or "know a proxy" in found.summary
+
+
+@pytest.mark.parametrize("refusals", [False, None])
+def test_the_network_line_says_that_refused_udp_is_not_logged(refusals: bool | None) -> None:
+    found = checks._network(True, refusals)
+    assert (found.status, found.required) == ("degraded", False)
+    assert "UDP and pings are not logged" in found.summary
 
 
 @pytest.mark.anyio

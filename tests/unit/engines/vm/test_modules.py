@@ -60,6 +60,23 @@ def test_a_group_comes_last_and_need_not_be_there(needs: dict[str, str], group: 
     assert modules.in_order(more, {"ext4"}) == ORDER
 
 
+def test_the_log_of_refusals_comes_behind_what_it_is_a_log_of() -> None:
+    refusals = {"nft_log": "nf_tables", "nfnetlink_log": "nfnetlink"}
+    having = {**KNOWN, **{name: module(name, needs) for name, needs in {**REDIRECT, **refusals}.items()}}
+    assert modules.in_order(having, {"ext4"}) == [*ORDER, *modules.REDIRECT, *modules.REFUSALS]
+    alone = {known: content for known, content in having.items() if known not in modules.REDIRECT}
+    assert modules.in_order(alone, {"ext4"}) == ORDER
+    less = {known: content for known, content in having.items() if known != "nft_log"}
+    assert modules.in_order(less, {"ext4"}) == [*ORDER, *modules.REDIRECT]
+
+
+def test_a_kernel_tells_of_refusals_when_it_has_all_of_it_and_redirects() -> None:
+    assert modules.tells_refusals([*modules.REDIRECT, *modules.REFUSALS], ())
+    assert modules.tells_refusals([*modules.REDIRECT, "nft_log"], {"nfnetlink_log"})
+    assert not modules.tells_refusals([*modules.REDIRECT, "nft_log"], ())
+    assert not modules.tells_refusals(modules.REFUSALS, ())
+
+
 def test_the_groups_do_not_need_each_other() -> None:
     vsock, redirect = ({name: module(name, needs) for name, needs in each.items()} for each in (VSOCK, REDIRECT))
     assert modules.in_order({**KNOWN, **vsock, **redirect}, {"ext4"}) == [*ORDER, *modules.REDIRECT, *modules.VSOCK]

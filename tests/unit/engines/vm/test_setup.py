@@ -87,18 +87,19 @@ def test_an_update_takes_what_is_newer_and_nothing_when_nothing_is(home: Path, s
     assert found(home).release == "6.1.0-10-cloud-amd64" and before.kernel.exists()
 
 
+@pytest.mark.parametrize("fewer", ["redirects", "refusals"])
 def test_a_kernel_of_which_fewer_modules_were_taken_is_taken_again(
-    home: Path, set_up: SetUp, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    home: Path, set_up: SetUp, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, fewer: str
 ) -> None:
     keep = kernel_keeping.keep
     monkeypatch.setattr(kernel_keeping, "keep", lambda home, unpacked, *rest: keep(
-        home, unpacked._replace(redirects=None), *rest))  # fmt: skip
+        home, unpacked._replace(**{fewer: None}), *rest))  # fmt: skip
     set_up()
     before = found(home)
-    assert before.redirects is None
+    assert getattr(before, fewer) is None
     monkeypatch.undo()
     set_up()
-    assert found(home).redirects is False and found(home).kernel_id != before.kernel_id
+    assert getattr(found(home), fewer) is False and found(home).kernel_id != before.kernel_id
     mirror.asked.clear()
     set_up()
     assert mirror.asked == []
