@@ -55,7 +55,7 @@ class Names:
         self.fails = False
         self.asked: list[str] = []
 
-    async def addresses(self, name: str) -> list[str]:
+    async def addresses(self, name: str, owner: str = "") -> list[str]:
         self.asked.append(name)
         await turns(SLOW_TURNS)
         if self.fails:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.deciding.hostindex import HostIndex
 from cloche.egress.deciding.policy import Compiled, compile_policy
 from cloche.egress.held import Held
+from cloche.egress.hooks import LimitHit
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
 from cloche.egress.world import World
 from cloche.model.egress import AcceptRule, Ask, AuditLine, EgressBudget, EgressCounters, EgressPolicy
@@ -24,6 +26,7 @@ COUNT_SECONDS = 1.0
 DOOR_PORTS = frozenset({53, 15001, 15080, 15081})
 #: names are looked up for one sandbox at a time
 MAX_LOOKUPS = 8
+LOOKUP_WAIT_SECONDS = 10.0
 
 
 class Open(Protocol):
@@ -63,6 +66,19 @@ class Attached:
     def called(self) -> str:
         """As people name it."""
         return self.name or self.id
+
+    @contextlib.asynccontextmanager
+    async def looking_up(self) -> AsyncIterator[None]:
+        """One of its lookups. Raises LimitHit when there is no room for it in time."""
+        try:
+            async with asyncio.timeout(LOOKUP_WAIT_SECONDS):
+                await self.lookups.acquire()
+        except TimeoutError as error:
+            raise LimitHit("lookups", f"{MAX_LOOKUPS} names are being looked up for it already") from error
+        try:
+            yield
+        finally:
+            self.lookups.release()
 
     def set_policy(self, policy: EgressPolicy | None, secrets: list[GivenSecret]) -> None:
         """For what is open, too."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from cloche.egress.deciding import names
-from cloche.egress.hooks import DialError
+from cloche.egress.hooks import DialError, LimitHit
 from cloche.egress.inner import guest_words
 from cloche.egress.inner.attached import Attached
 from cloche.egress.inner.guest_words import FromGuest, Named, Query, Resolve
@@ -20,6 +20,8 @@ from cloche.model.egress import AuditLine
 
 #: open at once; more wait in the guest's socket
 MAX_OPEN = 256
+#: with records, made or said at once: each is up to 64 KiB, and the guest may not read
+MAX_ANSWERS = 16
 NAME_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Questions:
         self._attached = attached
         self._say = say
         self._slots = asyncio.Semaphore(MAX_OPEN)
+        self._answering = asyncio.Semaphore(MAX_ANSWERS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[int, asyncio.Future[str | None]] = {}
         self._next = 0
@@ -81,7 +84,8 @@ class Questions:
             if isinstance(word, Resolve):
                 await self._say(guest_words.Resolved(id=word.id, verdict=await self._resolve(word.name)))
             else:
-                await self._say(guest_words.Answer(id=word.id, message=await self._query(word.message)))
+                async with self._answering:
+                    await self._say(guest_words.Answer(id=word.id, message=await self._query(word.message)))
         except (ConnectionError, ValueError) as error:
             log.debug("a question is not answered: %s", error)
 
@@ -103,14 +107,16 @@ class Questions:
 
     async def _look_up(self, name: str) -> Literal["yes", "no", "fail"]:
         try:
-            async with self._attached.lookups:
+            async with self._attached.looking_up():
                 if not self._attached.may_look_up(name):
                     # not any more: it has waited
                     return "no"
-                return "yes" if await self._attached.world.resolver.addresses(name) else "no"
+                return "yes" if await self._attached.world.resolver.addresses(name, self._attached.id) else "no"
         except ResolveError as error:
             self._write(name, "failed", str(error))
-            return "fail"
+        except LimitHit as hit:
+            self._write(name, "limit", hit.reason, f"budget {hit.limit}")
+        return "fail"
 
     def _is_behind_proxy(self, name: str) -> bool:
         """Then the proxy knows it, and perhaps nobody here."""
@@ -139,14 +145,17 @@ class Questions:
             self._write(name, "denied", f"only connections to this name can be allowed ({query.kind})")
             return dnswire.refuse(query, "REFUSED")
         try:
-            async with self._attached.lookups:
+            async with self._attached.looking_up():
                 if not self._attached.may_look_up(name):
                     return dnswire.refuse(query)
                 return await self._attached.world.resolver.query(query)
         except ResolveError:
-            return dnswire.refuse(query, "SERVFAIL")
+            pass
+        except LimitHit as hit:
+            self._write(name, "limit", hit.reason, f"budget {hit.limit}")
+        return dnswire.refuse(query, "SERVFAIL")
 
-    def _write(self, name: str, verdict: str, reason: str) -> None:
+    def _write(self, name: str, verdict: str, reason: str, rule: str = "") -> None:
         attached = self._attached
         attached.write(
             AuditLine(
@@ -156,6 +165,7 @@ class Questions:
                 via="dns",
                 verdict=verdict,
                 host=name,
+                rule=rule,
                 reason=reason,
             )
         )

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cloche.egress.deciding import names
+from cloche.egress.hooks import LimitHit
 from cloche.egress.outward import dns_exchange
 from cloche.egress.outward.dns_exchange import DnsError
+from cloche.egress.outward.turns import MAX_TURNS, Turns
 
 if TYPE_CHECKING:
     from cloche.egress.outward import dnswire
@@ -27,7 +29,6 @@ MAX_AGE_SECONDS = 30.0
 UNKNOWN_AGE_SECONDS = 20.0
 ABSENT_AGE_SECONDS = 3.0
 TIMEOUT_SECONDS = 10.0
-MAX_THREADS = 24
 MAX_ADDRESSES = 32
 
 
@@ -40,31 +41,65 @@ Found = tuple[list[str], float]
 
 
 class Source(Protocol):
-    async def look_up(self, name: str) -> Found:
-        """Raises ResolveError."""
+    async def look_up(self, name: str, over: Callable[[], None]) -> Found:
+        """`over` is called once, when nothing of it runs any more; that may be long after it was cancelled. Raises
+        ResolveError."""
 
 
 class Resolver:
-    """Of all sandboxes. Lookups of one name at the same time are one."""
+    """Of all sandboxes. Lookups of one name at the same time are one, once the first of them runs; before that each
+    sandbox waits for a turn of its own."""
 
-    def __init__(self, server: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        server: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        source: Source | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self._servers = [dns_exchange.parse_server(server)] if server else None
-        self._source: Source = DnsServer(self._servers) if self._servers else Machine()
+        self._source: Source = source or (DnsServer(self._servers) if self._servers else Machine())
+        self._turns = turns or Turns()
         self._clock = clock
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._running: dict[str, asyncio.Task[list[str]]] = {}
+        self._asked: dict[tuple[str, str], asyncio.Task[list[str]]] = {}
 
-    async def addresses(self, name: str) -> list[str]:
+    async def addresses(self, name: str, owner: str = "") -> list[str]:
         """Of a normalised name, at most MAX_ADDRESSES, in the order in which they came; none: there is no such name,
-        or it has none. Raises ResolveError."""
-        cached = self._cache.get(name)
-        if cached is not None and cached.until > self._clock():
-            return cached.addresses
-        task = self._running.get(name)
+        or it has none. `owner`: the id of the sandbox that asks. Raises ResolveError, and LimitHit when too many
+        lookups of this sandbox hang."""
+        known = self._known(name)
+        if known is not None:
+            return known
+        task = self._running.get(name) or self._asked.get((owner, name))
         if task is None:
-            task = self._running[name] = asyncio.ensure_future(self._look_up(name))
-            task.add_done_callback(lambda done: self._looked_up(name, done))
+            task = self._asked[owner, name] = asyncio.ensure_future(self._in_turn(name, owner))
+            task.add_done_callback(lambda done: self._looked_up(name, owner, done))
         return await asyncio.shield(task)
+
+    def _known(self, name: str) -> list[str] | None:
+        cached = self._cache.get(name)
+        return cached.addresses if cached is not None and cached.until > self._clock() else None
+
+    async def _in_turn(self, name: str, owner: str) -> list[str]:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._turns.take(owner)
+        except TimeoutError as error:
+            if self._turns.has_all(owner):
+                raise LimitHit("lookups", "names that this sandbox has asked for are still being looked up") from error
+            raise ResolveError("too many names are being looked up") from error
+        # somebody else may have asked meanwhile
+        known, running = self._known(name), self._running.get(name)
+        if known is not None:
+            self._turns.give_back(owner)
+            return known
+        if running is not None:
+            self._turns.give_back(owner)
+            return await asyncio.shield(running)
+        self._running[name] = self._asked[owner, name]
+        return await self._look_up(name, lambda: self._turns.give_back(owner))
 
     async def query(self, query: dnswire.Query) -> bytes:
         """The answer to a question of another kind, as the code gets it. Raises ResolveError."""
@@ -77,10 +112,10 @@ class Resolver:
         except (DnsError, dnswire.BadMessageError) as error:
             raise ResolveError(str(error)) from error
 
-    async def _look_up(self, name: str) -> list[str]:
+    async def _look_up(self, name: str, over: Callable[[], None]) -> list[str]:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                addresses, age = await self._source.look_up(name)
+                addresses, age = await self._source.look_up(name, over)
         except TimeoutError as error:
             raise ResolveError(f"no answer within {TIMEOUT_SECONDS:g} seconds") from error
         # rules and ranges are held against one form of each address, whatever way a name server wrote it
@@ -88,8 +123,10 @@ class Resolver:
         self._keep(name, addresses, min(age, MAX_AGE_SECONDS) if addresses else ABSENT_AGE_SECONDS)
         return addresses
 
-    def _looked_up(self, name: str, task: asyncio.Task[list[str]]) -> None:
-        self._running.pop(name, None)
+    def _looked_up(self, name: str, owner: str, task: asyncio.Task[list[str]]) -> None:
+        del self._asked[owner, name]
+        if self._running.get(name) is task:
+            del self._running[name]
         if not task.cancelled():
             # whoever asked may have gone, and then nobody looks at the error
             task.exception()
@@ -111,11 +148,13 @@ class Machine:
     """getaddrinfo."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="resolve")
+        self._pool = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="resolve")
 
-    async def look_up(self, name: str) -> Found:
+    async def look_up(self, name: str, over: Callable[[], None]) -> Found:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, _machine_addresses, name), UNKNOWN_AGE_SECONDS
+        running = self._pool.submit(_machine_addresses, name)
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(over))
+        return await asyncio.wrap_future(running), UNKNOWN_AGE_SECONDS
 
 
 def _machine_addresses(name: str) -> list[str]:
@@ -136,7 +175,13 @@ class DnsServer:
     def __init__(self, servers: list[dns_exchange.Server]) -> None:
         self._servers = servers
 
-    async def look_up(self, name: str) -> Found:
+    async def look_up(self, name: str, over: Callable[[], None]) -> Found:
+        try:
+            return await self._both_kinds(name)
+        finally:
+            over()
+
+    async def _both_kinds(self, name: str) -> Found:
         """One kind may fail when the other has addresses: some servers cannot do AAAA."""
         both = await asyncio.gather(self._kind(name, "AAAA"), self._kind(name, "A"), return_exceptions=True)
         found = [one for one in both if not isinstance(one, BaseException)]

@@ -107,8 +107,8 @@ class WayOut:
 
     async def _look_up(self, host: str) -> list[str]:
         try:
-            async with self._attached.lookups:
-                return await self._world.resolver.addresses(host)
+            async with self._attached.looking_up():
+                return await self._world.resolver.addresses(host, self._attached.id)
         except ResolveError as error:
             raise Refused("failed", f"its name cannot be looked up: {error}") from error
 
