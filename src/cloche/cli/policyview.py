@@ -26,7 +26,7 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
     """Everything that `policy show` shows."""
     yield from _titled("sandbox", clean(box))
     yield from _titled("policy", clean(words(info.policy)))
-    yield from _titled("door", _DOORS.get(info.door, clean(info.door)))
+    yield from _titled("door", _door(info))
     if info.policy is not None:
         yield from _policy(info.policy, info.counters)
         yield from _titled("programs", _programs(info.transparent_tcp))
@@ -34,6 +34,12 @@ def state(info: EgressInfo, box: str) -> Iterator[str]:
         yield from _titled("secret", f"{clean(secret(kept))}; {_use(kept, info)}")
     if info.policy is not None:
         yield from _titled("traffic", traffic(info.counters))
+
+
+def _door(info: EgressInfo) -> str:
+    if info.door == "closed" and info.policy is not None:
+        return "closed while the sandbox does not run; the policy holds when it starts"
+    return _DOORS.get(info.door, clean(info.door))
 
 
 def _use(kept: Secret, info: EgressInfo) -> str:

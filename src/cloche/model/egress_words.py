@@ -95,8 +95,15 @@ def parse_rule(word: str) -> EgressRule:
     text = word.strip()
     if is_pair(text):
         raise InvalidError(f"{text[:100]!r} is of a whole policy, and no rule", field="egress", remedy=_WHOLE)
-    rule = _parse_json(text) if text.startswith("{") else _parse_word(text)
-    check_rule(rule)
+    if text.startswith("{"):
+        rule = _parse_json(text)
+        check_rule(rule)
+        return rule
+    try:
+        rule = _parse_word(text)
+        check_rule(rule, "")
+    except InvalidError as error:
+        raise _named(text, error) from error
     return rule
 
 
@@ -147,7 +154,7 @@ def _parse_word(text: str) -> EgressRule:
     if text[:1] in _SIGNS:
         action, text = _SIGNS[text[0]], text[1:].strip()
     if not text or text in _DEFAULTS or text == "none":
-        raise _wrong(text, "a host, a range of addresses or a preset is missing")
+        raise _wrong("a host, a range of addresses or a preset is missing")
     if PRESET.fullmatch(text.lower()):
         return _preset(text.lower(), action)
     methods: list[str] = []
@@ -155,7 +162,7 @@ def _parse_word(text: str) -> EgressRule:
         methods, text = match[1].split("+"), text[match.end() :]
     target, *options = text.split()
     rule = _parse_target(target, bool(methods))
-    changes: dict[str, object] = {"action": action, "methods": methods, **_options(text, options)}
+    changes: dict[str, object] = {"action": action, "methods": methods, **_options(options)}
     if methods or rule.paths:
         changes["tls"] = "inspect"
     return msgspec.structs.replace(rule, **changes)
@@ -163,15 +170,15 @@ def _parse_word(text: str) -> EgressRule:
 
 def _preset(name: str, action: Action) -> EgressRule:
     if action != "allow":
-        raise _wrong(name, "a preset allows; deny or ask for hosts")
+        raise _wrong("a preset allows; deny or ask for hosts")
     return EgressRule(preset=name)
 
 
-def _options(text: str, words: list[str]) -> dict[str, object]:
+def _options(words: list[str]) -> dict[str, object]:
     known: dict[str, dict[str, object]] = {"inspect": {"tls": "inspect"}, "ech": {"encrypted_hello": True}}
     unknown = [word for word in words if word not in known]
     if unknown:
-        raise _wrong(text, f"{unknown[0]!r} is neither `inspect` nor `ech`")
+        raise _wrong(f"behind a host stands `inspect`, `ech` or nothing, and not {unknown[0]!r}")
     return {key: value for word in words for key, value in known[word].items()}
 
 
@@ -179,11 +186,11 @@ def _parse_target(text: str, with_method: bool) -> EgressRule:
     url = _URL.fullmatch(text)
     if url is None:
         if with_method:
-            raise _wrong(text, "a method stands before an URL: GET https://example.com/**")
+            raise _wrong("a method stands before an URL: GET https://example.com/**")
         return _parse_places(text)
     protocol, usual = _SCHEMES[url[1]]
     if url[3] and protocol == "tcp":
-        raise _wrong(text, "paths are of http and https")
+        raise _wrong("paths are of http and https")
     rule = _parse_places(url[2])
     return msgspec.structs.replace(
         rule, protocols=[protocol], ports=rule.ports or usual, paths=[url[3]] if url[3] else []
@@ -198,7 +205,7 @@ def _parse_places(text: str) -> EgressRule:
     parts = places.split("+")
     numbers = [part for part in parts if part.startswith("[") or _ADDRESS4.fullmatch(part)]
     if not places or 0 < len(numbers) < len(parts):
-        raise _wrong(text, "a rule is for hosts, or for ranges of addresses")
+        raise _wrong("a rule is for hosts, or for ranges of addresses")
     if numbers:
         return EgressRule(cidrs=[_bare(part) for part in parts], ports=ports, addresses=addresses)
     return EgressRule(hosts=[part.lower() for part in parts], ports=ports, addresses=addresses)
@@ -209,7 +216,7 @@ def _parse_ports(text: str) -> tuple[str, list[str]]:
     if not colon or "]" in ports:
         return text, []
     if ":" in places and "[" not in places:
-        raise _wrong(text, "an IPv6 address stands in brackets: [::1]:80")
+        raise _wrong("an IPv6 address stands in brackets: [::1]:80")
     return places, ports.split("+")
 
 
@@ -251,5 +258,15 @@ def _without_defaults(rule: EgressRule) -> dict[str, object]:
     return {name: value for name in rule.__struct_fields__ if (value := getattr(rule, name)) != getattr(plain, name)}
 
 
-def _wrong(text: str, message: str) -> InvalidError:
-    return InvalidError(f"rule {text[:100]!r}: {message}", field="egress")
+def _named(word: str, error: InvalidError) -> InvalidError:
+    """The same of the word that somebody typed; fields are of no help there."""
+    field = str(error.details.get("field") or "")
+    said = error.message.removeprefix(f"{field}: ") if field else error.message
+    host, slash, path = word.partition("/")
+    if slash and field == ".hosts" and "://" not in word:
+        said = f"a path goes with a protocol: https://{host.lstrip('!?')}/{path}"
+    return InvalidError(f"{word[:100]!r}: {said}", field="egress")
+
+
+def _wrong(message: str) -> InvalidError:
+    return InvalidError(message)

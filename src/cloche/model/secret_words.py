@@ -35,7 +35,8 @@ def parse_secret(text: str) -> SecretWord:
     """Raises InvalidError."""
     before, at, after = text.rpartition("@")
     if not at or not before or not after:
-        raise _wrong(text, f"a secret is {_FORMS}")
+        what = "" if at and not before else "the host where it is used is missing; "
+        raise _wrong(text, f"{what}a secret is {_FORMS}")
     if "://" in after:
         raise _wrong(text, "a host is written without https:// in front; a secret goes no other way")
     name, equals, where = before.partition("=")

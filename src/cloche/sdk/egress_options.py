@@ -47,7 +47,9 @@ def rule(word: str | EgressRule, action: Literal["allow", "deny"]) -> EgressRule
     found = parse_rule(word)
     if found.action != "allow":
         raise InvalidError(
-            f"{word!r} says for itself what happens to it", field="rule", remedy=f"leave its first sign out: {word[1:]}"
+            f"{word!r} says for itself what happens to it",
+            field="rule",
+            remedy=f"leave its first sign out: {word.strip()[1:]}; or put it into the whole policy: cloche policy set",
         )
     if action == "deny" and found.preset is not None:
         raise InvalidError(

@@ -188,3 +188,20 @@ def test_any_text_is_a_policy_or_a_reason(text):
     except InvalidError:
         return
     assert parse_policy(policy_words(policy)) == policy
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("github.com/owner", "'github.com/owner': a path goes with a protocol: https://github.com/owner"),
+        ("!a.example/x", "'!a.example/x': a path goes with a protocol: https://a.example/x"),
+        ("https://", "'https://': a rule is for hosts, or for ranges of addresses"),
+        ("http://exa mple", "'http://exa mple': behind a host stands `inspect`, `ech` or nothing, and not 'mple'"),
+        ("a.example:http", "'a.example:http': 'http' is neither a port nor a range of ports"),
+        ("a_b!.example", "'a_b!.example' is no host"),
+    ],
+)
+def test_errors_name_the_word(word, said):
+    with pytest.raises(InvalidError) as raised:
+        parse_rule(word)
+    assert said in raised.value.message

@@ -13,7 +13,8 @@ import click
 
 from cloche.cli import arguments, execution, interrupts, render
 from cloche.cli.failure import say
-from cloche.model.errors import ClocheError, InvalidError, UnavailableError
+from cloche.model.errors import ClocheError, InvalidError, UnavailableError, WrongStateError
+from cloche.model.lifecycle import LIVING
 from cloche.sdk._sync.forwarding import Forward
 from cloche.sdk._sync.sandbox import Sandbox
 
@@ -76,7 +77,7 @@ def command(unix: str | None, host: str, as_json: bool, box: str, lines: Sequenc
     wanted = [parse(line) for line in lines]
     if unix is not None:
         wanted = [_at_socket(wanted, unix)]
-    sandbox = execution.found(box)
+    sandbox = _running(execution.found(box))
     with interrupts.watched() as watch, contextlib.ExitStack() as open_ones:
         opened = [open_ones.enter_context(_forward(sandbox, line, host)) for line in wanted]
         _tell(wanted, opened, as_json)
@@ -109,6 +110,17 @@ def _at_socket(lines: Sequence[Line], path: str) -> Line:
     if len(lines) != 1 or lines[0].is_fixed:
         raise InvalidError("--unix goes with one REMOTE and no LOCAL", field="unix", remedy=_REMEDY)
     return Line(lines[0].port, lines[0].unix, 0, path, is_fixed=True)
+
+
+def _running(sandbox: Sandbox) -> Sandbox:
+    """Raises WrongStateError: to listen for what cannot come is no help."""
+    state = sandbox.known.state
+    if state not in LIVING:
+        box, begin = sandbox.name or sandbox.id, "resume" if state == "suspended" else "start"
+        raise WrongStateError(
+            f"cannot forward to {box}: it is {state}, not running", state=state, remedy=f"cloche {begin} {box}"
+        )
+    return sandbox
 
 
 def _forward(sandbox: Sandbox, line: Line, host: str) -> Forward:

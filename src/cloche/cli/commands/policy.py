@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
 import sys
@@ -140,7 +141,7 @@ def presets(preset: str | None, as_json: bool) -> int:
     known = Node().egress_presets()
     chosen = [found for found in known if preset in (None, found.name)]
     if not chosen:
-        raise NotFoundError(f"no preset {preset!r}", remedy=f"there are {', '.join(found.name for found in known)}")
+        raise NotFoundError(f"there is no preset {preset!r}", remedy=_close([found.name for found in known], preset))
     if as_json:
         render.print_json({"presets": msgspec.to_builtins(chosen)})
     elif preset is None:
@@ -172,6 +173,11 @@ def secret(box: str, spec: str, from_stdin: bool, remove: bool, as_json: bool) -
     if remove:
         return _kept(sandbox.remove_secret(spec), as_json)
     return _kept(sandbox.give_secret(spec, _first_line() if from_stdin else None), as_json)
+
+
+def _close(names: list[str], name: str | None) -> str:
+    close = difflib.get_close_matches(name or "", names, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
 
 
 def _rules(sandbox: Sandbox, words: Sequence[str]) -> list[str]:
@@ -251,7 +257,11 @@ def _yaml(found: SuggestionInfo) -> str:
 def _first_line() -> str:
     line = sys.stdin.buffer.readline(MAX_SECRET_BYTES + 1).rstrip(b"\r\n")
     if not line or len(line) > MAX_SECRET_BYTES:
-        raise InvalidError("standard input has no value on its first line", field="secret")
+        raise InvalidError(
+            f"standard input has no value of at most {MAX_SECRET_BYTES >> 10} KiB on its first line",
+            field="secret",
+            remedy="pass show api | cloche policy secret --stdin BOX NAME@HOST",
+        )
     return line.decode("utf-8", "surrogateescape")
 
 

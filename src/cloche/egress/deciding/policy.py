@@ -198,7 +198,8 @@ def _parts(rule: EgressRule, index: int, presets: Callable[[str], Preset]) -> It
     try:
         preset = presets(rule.preset)
     except InvalidError as error:
-        raise _wrong(f"egress.rules[{index}].preset", error) from error
+        # its name says which rule it is
+        raise InvalidError(error.message, field=f"egress.rules[{index}].preset", remedy=error.remedy) from error
     return [(f"preset {preset.name}", part) for part in preset.rules]
 
 

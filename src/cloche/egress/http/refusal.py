@@ -16,10 +16,10 @@ _ALERTS = {
     "unrecognized_name": 112,
 }
 _REASONS = {
-    400: "Bad Request", 403: "Forbidden", 408: "Request Timeout", 413: "Content Too Large", 417: "Expectation Failed",
-    421: "Misdirected Request", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+    400: "Bad Request", 403: "Forbidden by network policy", 408: "Request Timeout", 413: "Content Too Large",
+    417: "Expectation Failed", 421: "Misdirected Request", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 _MAX_CHARS = 1000
 
@@ -66,10 +66,16 @@ def tls_alert(alert: Alert = "access_denied") -> bytes:
 def _whole(status: int, error: dict[str, object], sign: str) -> bytes:
     body = json.dumps({"error": {key: _bounded(value) for key, value in error.items()}}).encode("ascii") + b"\n"
     head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} {_phrase(status, error)}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nCloche-Egress: {sign}\r\nConnection: close\r\n\r\n"
     )
     return head.encode("ascii") + body
+
+
+def _phrase(status: int, error: dict[str, object]) -> str:
+    """Of an answer to CONNECT most programs show this and nothing else: "Tunnel connection failed: 403 Forbidden …"."""
+    said = "; try: ".join(str(error[part]) for part in ("message", "remedy") if error.get(part))
+    return f"{_REASONS.get(status, 'Error')} ({_quoted(said)})"
 
 
 def _bounded(value: object) -> object:

@@ -25,6 +25,10 @@ TIMEOUT_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
+#: what mends it
+READER = "the node reads it itself, as the user that runs it; or give it from your shell: export {name}=…, {name}@HOST"
+OTHERWISE = "take it from a file or a command: {name}=file:/path@HOST, {name}=cmd:COMMAND@HOST"
+
 
 class SecretUnreadableError(UnavailableError):
     """The value of a secret cannot be read now; `details["secret"]` names the secret."""
@@ -38,7 +42,8 @@ async def read_secret(name: str, source: SecretSource) -> str:
     except TimeoutError:
         raise _unreadable(name, f"nothing came in {TIMEOUT_SECONDS:.0f} s") from None
     except OSError as error:
-        raise _unreadable(name, error.strerror or type(error).__name__) from None
+        place = f"{error.filename}: " if error.filename else ""
+        raise _unreadable(name, f"{place}{error.strerror or type(error).__name__}") from None
     return checked_value(name, data)
 
 
@@ -90,7 +95,7 @@ def _from_keyring(name: str, entry: str) -> str:
         value = keyring.get_password(service, user)
     except Exception as error:
         # backends raise what they like, and some say more than they should
-        raise _unreadable(name, f"the keyring cannot be used ({type(error).__name__})") from None
+        raise _unreadable(name, f"the keyring cannot be used ({type(error).__name__})", OTHERWISE) from None
     if value is None:
         raise _unreadable(name, f"the keyring has no entry {entry}")
     return value
@@ -135,8 +140,10 @@ def _piece(descriptor: int, deadline: float) -> bytes:
     return os.read(descriptor, MAX_VALUE_BYTES)
 
 
-def _unreadable(name: str, why: str) -> SecretUnreadableError:
-    return SecretUnreadableError(f"the value of the secret {name} cannot be read: {why}", secret=name)
+def _unreadable(name: str, why: str, remedy: str = READER) -> SecretUnreadableError:
+    return SecretUnreadableError(
+        f"the value of the secret {name} cannot be read: {why}", remedy=remedy.format(name=name), secret=name
+    )
 
 
 def _invalid(name: str, what: str) -> InvalidError:

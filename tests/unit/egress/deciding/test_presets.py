@@ -77,3 +77,15 @@ def test_an_unknown_one_is_refused_with_those_that_are_there(name):
 def test_a_file_that_is_no_preset_is_refused(text):
     with pytest.raises((InvalidError, ValueError)):
         presets.read_preset("x", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pypii", "did you mean pypi?"), ("debain", "did you mean debian?"), ("zzz", "one of alpine, apt")],
+)
+def test_who_misspells_one_is_told_what_is_near(name, said):
+    with pytest.raises(InvalidError, match=f"there is no preset '{name}'") as raised:
+        compile_policy(EgressPolicy(rules=[EgressRule(preset=name)]))
+    assert raised.value.remedy.startswith(said)
+    assert f"{name}.com" in raised.value.remedy
+    assert raised.value.details["field"] == "egress.rules[0].preset"

@@ -32,6 +32,10 @@ def test_a_refusal_says_what_and_how_to_allow_it():
     remedy = refusal.allowing("box", "api.example")
     head, error = read(refusal.forbidden("api.example", 443, rule="default", method="GET", path="/v1", remedy=remedy))
     assert head.status_code == 403
+    assert head.reason == (
+        b"Forbidden by network policy (the egress policy of this sandbox does not allow api.example:443; try: "
+        b"cloche policy allow box api.example)"
+    )
     assert dict(head.headers)[b"cloche-egress"] == b'denied; rule="default"'
     assert error == {
         "code": "egress_denied", "message": "the egress policy of this sandbox does not allow api.example:443",

@@ -5,6 +5,7 @@ has an account there, and `way_out` says so: a preset is a convenience and not a
 
 from __future__ import annotations
 
+import difflib
 import functools
 import tomllib
 from pathlib import Path
@@ -39,13 +40,16 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Preset:
     """Raises InvalidError, which names those that are there."""
     if not PRESET.fullmatch(name) or name not in names():
-        known = ", ".join(names())
-        raise InvalidError(
-            f"there is no preset {name!r}",
-            field="preset",
-            remedy=f"one of {known}; a host has a dot or a port: {name}.com, {name}:443",
-        )
+        raise InvalidError(f"there is no preset {name!r}", field="preset", remedy=_meant(name))
     return read_preset(name, (_HERE / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _meant(name: str) -> str:
+    host = f"a host has a dot or a port: {name}.com, {name}:443"
+    close = difflib.get_close_matches(name, names(), n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}? (cloche policy presets lists all; {host})"
+    return f"one of {', '.join(names())}; {host}"
 
 
 def read_preset(name: str, text: str) -> Preset:
