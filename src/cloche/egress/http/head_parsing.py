@@ -27,6 +27,7 @@ _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)((?:[/?][^#]*)?)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9A-Za-z._-]{1,254}))(?::([0-9]{1,5}))?")
 #: blanks around the value are taken off later: to look for them here takes seconds when there are very many
 _FRAMING_LINE = re.compile(rb"\n(content-length|transfer-encoding):([^\r]*+)\r", re.IGNORECASE)
+_HOST = re.compile(rb"\nhost:", re.IGNORECASE)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _FIRST = re.compile(rb"[A-Z][A-Z-]{0,31} (?:[/*]|https?:)|CONNECT [\x21-\x7e]")
 _BEGUN = re.compile(rb"[A-Z][A-Z-]{0,31}(?: (?:h(?:t(?:t(?:ps?)?)?)?)?)?")
@@ -57,7 +58,7 @@ def parse_request(head: bytes) -> RequestHead:
     """Of a head with its empty line. Raises BadMessageError."""
     _check_lines(head)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES + 1)
-    event = _event(connection, head)
+    event = _event(connection, _with_host(head))
     if not isinstance(event, h11.Request):
         raise BadMessageError("no request")
     version, headers = _version(event), tuple(event.headers.raw_items())
@@ -121,6 +122,14 @@ def _check_lines(head: bytes) -> None:
         raise BadMessageError(f"more than {MAX_HEADERS} headers", 431)
     if not _LINES.fullmatch(head):
         raise BadMessageError("a head with folded lines, control characters, bare CR or LF, or names that are none")
+
+
+def _with_host(head: bytes) -> bytes:
+    """A CONNECT says by its target where to, and some clients (lftp, scripts) leave it at that; h11 does not."""
+    line, _, fields = head.partition(b"\n")
+    if not line.startswith(b"CONNECT ") or _HOST.search(head):
+        return head
+    return b"%b\nHost: %b\r\n%b" % (line, line.split(b" ")[1], fields)
 
 
 def _event(connection: h11.Connection, head: bytes) -> object:

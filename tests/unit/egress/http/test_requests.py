@@ -103,6 +103,9 @@ BAD = {
     "connect without port": b"CONNECT a.example HTTP/1.1\r\nHost: a.example\r\n\r\n",
     "connect against Host": b"CONNECT a.example:443 HTTP/1.1\r\nHost: b.example:443\r\n\r\n",
     "connect against port": b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:80\r\n\r\n",
+    "connect with an empty Host against": b"CONNECT a.example:443 HTTP/1.1\r\nHost: \r\nHost: b:443\r\n\r\n",
+    "connect with nothing": b"CONNECT  HTTP/1.1\r\n\r\n",
+    "connect and a bit": b"CONNECT a:443 b HTTP/1.1\r\n\r\n",
     "connect with a body": b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nContent-Length: 2\r\n\r\nhi",
     "connect with chunks": b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "connect to a URL": b"CONNECT http://a:443/ HTTP/1.1\r\nHost: a:443\r\n\r\n",
@@ -184,6 +187,12 @@ def test_what_goes_upstream_is_the_same_request_for_everybody(name):
         head.method, head.target, "site.example", 81, body)  # fmt: skip
     assert seen_by_h11(sent)[:3] == (head.method, head.target, body)
     assert seen_by_httptools(sent) in (None, (head.method, head.target, body))
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_tunnel_is_asked_for_by_its_target_alone(version):
+    ((head, _),) = requests_in(b"CONNECT a.example:443 HTTP/%b\r\nX: y\r\n\r\n" % version)
+    assert (head.method, head.form, head.host, head.port) == ("CONNECT", "authority", "a.example", 443)
 
 
 def test_pipelined_requests_come_one_by_one():
