@@ -9,7 +9,6 @@ import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SANDBOX_ID = re.compile(r"sb_[0-7][0-9a-hjkmnp-tv-z]{25}")
-SNAPSHOT_ID = re.compile(r"sn_[0-7][0-9a-hjkmnp-tv-z]{25}")
 EVENT_ID = re.compile(r"ev_[0-7][0-9a-hjkmnp-tv-z]{25}")
 #: characters after `sb_` below which a prefix is not accepted as a reference
 MIN_PREFIX = 4
@@ -77,10 +76,6 @@ def is_event_id(text: str) -> bool:
 
 def is_sandbox_id(text: str) -> bool:
     return SANDBOX_ID.fullmatch(text) is not None
-
-
-def is_snapshot_id(text: str) -> bool:
-    return SNAPSHOT_ID.fullmatch(text) is not None
 
 
 def is_id_prefix(text: str) -> bool:
