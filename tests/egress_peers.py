@@ -42,6 +42,8 @@ class PeerHooks:
     most_in: int | None = None
     held: list[int] = field(default_factory=list)
     most_held: int | None = None
+    handshakes: list[bool] = field(default_factory=list)
+    no_handshake: bool = False
     pieces: int = 256 << 10
     sandbox: str = "box"
     recorded: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +84,13 @@ class PeerHooks:
 
     def may_hold(self, count):
         return self.most_held is None or count <= self.most_held
+
+    @contextlib.asynccontextmanager
+    async def handshake(self, is_new_name):
+        self.handshakes.append(is_new_name())
+        if self.no_handshake:
+            raise LimitHit("certificates", "too many names")
+        yield
 
     def piece_bytes(self):
         return self.pieces

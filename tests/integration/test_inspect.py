@@ -215,6 +215,33 @@ async def test_a_hello_that_names_another_site_gets_an_alert(inspector, theirs):
     assert hooks.records[0].verdict == "denied" and not hooks.dialled
 
 
+async def test_a_hello_that_names_no_site_gets_an_alert(inspector, theirs):
+    async with a_way(inspector, echo, theirs.context(NAME)) as (door, hooks):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        assert "ACCESS_DENIED" in await alert_of(door, name=None, context=context)
+        await hooks.recorded.wait()
+    assert hooks.records[0].verdict == "denied" and "no SNI" in hooks.records[0].reason
+    assert not hooks.handshakes
+
+
+async def test_one_handshake_too_many_gets_an_alert_and_is_a_limit(inspector, theirs):
+    async with a_way(inspector, echo, theirs.context(NAME), PeerHooks(no_handshake=True)) as (door, hooks):
+        assert "INTERNAL_ERROR" in await alert_of(door)
+        await hooks.recorded.wait()
+    (record,) = hooks.records
+    assert (record.verdict, record.decision.rule) == ("limit", "budget certificates")
+
+
+async def test_a_certificate_is_made_once_for_each_name(inspector, ours, theirs):
+    inspector = Inspector(Authority.new())
+    async with a_way(inspector, echo, theirs.context(NAME)) as (door, hooks):
+        for _ in range(3):
+            async with a_client(door, trusting(inspector.authority), NAME):
+                pass
+    assert hooks.handshakes == [True, False, False]
+
+
 async def test_a_client_that_trusts_only_its_own_list_is_told_so_in_the_audit(inspector, theirs):
     async with a_way(inspector, echo, theirs.context(NAME)) as (door, hooks):
         assert "CERTIFICATE_VERIFY_FAILED" in await alert_of(door, context=ssl.create_default_context())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -122,6 +124,10 @@ class Hooks(Protocol):
 
     def may_hold(self, count: int) -> bool:
         """Whether so many more may."""
+
+    def handshake(self, is_new_name: Callable[[], bool]) -> AbstractAsyncContextManager[None]:
+        """Around a TLS handshake that the door ends; it may wait before. `is_new_name`: a certificate has to be made.
+        Raises LimitHit."""
 
     def piece_bytes(self) -> int:
         """How much of a body may be in the door, in each direction: the less, the more connections are open."""

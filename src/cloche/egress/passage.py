@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +113,9 @@ class Passage:
 
     def may_hold(self, count: int) -> bool:
         return self._attached.held.has_room(count)
+
+    def handshake(self, is_new_name: Callable[[], bool]) -> AbstractAsyncContextManager[None]:
+        return self._attached.handshakes.one(is_new_name)
 
     def piece_bytes(self) -> int:
         return self._attached.budget.piece_bytes()

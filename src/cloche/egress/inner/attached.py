@@ -18,6 +18,7 @@ from cloche.egress.deciding.policy import Compiled, compile_policy
 from cloche.egress.held import Held
 from cloche.egress.hooks import LimitHit
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
+from cloche.egress.tls.handshakes import Handshakes
 from cloche.egress.world import World
 from cloche.model.egress import AcceptRule, Ask, AuditLine, EgressBudget, EgressCounters, EgressPolicy
 
@@ -50,6 +51,7 @@ class Attached:
         self.lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self.connections: set[Open] = set()
         self.held = Held()
+        self.handshakes = Handshakes()
         self.asks = Asks(self.id, self._tell_ask)
         self.compiled: Compiled | None = None
         self._same = SameAgain()

@@ -91,6 +91,11 @@ class Authority:
             self._contexts.popitem(last=False)
         return context
 
+    def is_known(self, host: str) -> bool:
+        """Whether `context` has it at hand; otherwise it costs a signature."""
+        made_at, _ = self._contexts.get(host, (float("-inf"), None))
+        return time.monotonic() - made_at <= CONTEXT_SECONDS
+
     def _new_context(self, host: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cloche.channel.base import ByteStream
 from cloche.egress.deciding.names import is_address, read_host
-from cloche.egress.hooks import DialError, Exchange, Hooks, Site
+from cloche.egress.hooks import DialError, Exchange, Hooks, LimitHit, Site
 from cloche.egress.http.flow import serve_requests
 from cloche.egress.http.refusal import tls_alert
 from cloche.egress.http.site_side import Connect
@@ -47,8 +47,8 @@ class Inspector:
         that the client does not finish (it does not trust the authority) is recorded as failed."""
         site = Site(site.host, site.port, "https")
         try:
-            tls = await self._answer(client, site, first)
-        except (HelloRefusedError, ConnectionError, TimeoutError, ssl.SSLError, ValueError) as error:
+            tls = await self._answer(client, site, hooks, first)
+        except (HelloRefusedError, LimitHit, ConnectionError, TimeoutError, ssl.SSLError, ValueError) as error:
             await _give_up(client, site, hooks, error)
         except BaseException:
             await client.close()
@@ -56,10 +56,13 @@ class Inspector:
         else:
             await serve_requests(tls, site, hooks, connect=self._connecting(hooks))
 
-    async def _answer(self, client: ByteStream, site: Site, first: bytes) -> TlsStream:
+    async def _answer(self, client: ByteStream, site: Site, hooks: Hooks, first: bytes) -> TlsStream:
         first = await _whole_hello(client, site, first)
-        tls = TlsStream(client, self.authority.context(site.host))
-        await tls.handshake(first)
+        hooks.hold(len(first))
+        async with hooks.handshake(lambda: not self.authority.is_known(site.host)):
+            hooks.hold(0)
+            tls = TlsStream(client, self.authority.context(site.host))
+            await tls.handshake(first)
         return tls
 
     def _connecting(self, hooks: Hooks) -> Connect:
@@ -157,6 +160,11 @@ async def _give_up(client: ByteStream, site: Site, hooks: Hooks, error: Exceptio
         exchange.decision = Decision(action="deny", rule="TLS hello", reason=str(error), tls="inspect")
         with contextlib.suppress(ConnectionError):
             await client.write(error.alert)
+    if isinstance(error, LimitHit):
+        exchange.verdict, exchange.reason = "limit", error.reason
+        exchange.decision = Decision(action="deny", rule=f"budget {error.limit}", reason=error.reason, tls="inspect")
+        with contextlib.suppress(ConnectionError):
+            await client.write(tls_alert("internal_error"))
     hooks.record(exchange)
     await client.close()
 
