@@ -109,6 +109,36 @@ def ports_of(pid: int) -> set[int]:
     return found
 
 
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "host", ["rebound.example", "rebound.example:80", "localhost.rebound.example", "my-machine"]
+    )
+    def test_a_page_that_leads_here_by_a_name_of_its_own_reads_nothing(self, box: Sandbox, host: str) -> None:
+        own = parts(box.publish(8000))[2]
+        for method in ("GET", "POST", "anything"):
+            asked = f"{method} /note HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n\r\n"
+            heard = said(("127.0.0.1", own), asked.encode())
+            assert heard.startswith(b"HTTP/1.1 421 ") and SAID not in heard
+        long = f"GET /{'x' * 70_000} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        assert said(("127.0.0.1", own), long.encode()).startswith(b"HTTP/1.1 421 ")
+
+    def test_programs_of_this_machine_are_served(self, box: Sandbox) -> None:
+        name, _, own = parts(box.publish(8000))
+        for host in ("localhost", f"127.0.0.1:{own}", "[::1]", name):
+            assert status(own, host) == 200
+
+    def test_any_name_is_served_where_that_is_wanted_also_after_a_stop(self, home: Path) -> None:
+        with Sandbox.create() as made:
+            assert made.publish(8000, any_host=True).any_host
+            made.stop()
+            made.start()
+            serve(made)
+            (published,) = made.publications()
+            assert status(parts(published)[2], "proxied.example") == 200
+            made.publish(8000, any_host=False)
+            assert status(parts(published)[2], "proxied.example") == 421
+
+
 class TestOtherSandboxes:
     def test_one_that_may_reach_everything_reaches_no_port_of_another(self, box: Sandbox) -> None:
         name, port, own = parts(box.publish(8000))

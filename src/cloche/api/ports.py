@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cloche.api.endpoint import Call, Endpoint, Nothing
 from cloche.api.replies import Empty, Json, Reply
 from cloche.model.egress import Publication, PublicationList
 from cloche.model.errors import InvalidError
 
 
-async def publish_port(call: Call[Nothing, Nothing]) -> Reply:
-    return Json(await call.services.publishing.publish(call.path["ref"], _port(call.path["port"])))
+class PublishPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`any_host`: its address answers HTTP/1 for whatever host; null: as it is, at first false."""
+
+    any_host: bool | None = None
+
+
+async def publish_port(call: Call[Nothing, PublishPort]) -> Reply:
+    port, any_host = _port(call.path["port"]), call.body.any_host
+    return Json(await call.services.publishing.publish(call.path["ref"], port, any_host=any_host))
 
 
 async def find_ports(call: Call[Nothing, None]) -> Reply:
@@ -43,7 +52,7 @@ ENDPOINTS = (
         method="PUT",
         path=_ONE,
         handler=publish_port,
-        body=Nothing,
+        body=PublishPort,
         answer=Publication,
         errors=("not_found", "wrong_state", "limit_hit", "unavailable_here", "engine_failed", "sandbox_dead",
                 "timed_out", "no_space"),

@@ -158,7 +158,9 @@ class Doorkeeper:
         return {}
 
     async def _publish(self, message: Publish) -> dict[str, Any]:
-        address_port = await self._ingress.publish(message.sandbox_id, message.port, message.slug, message.address_port)
+        address_port = await self._ingress.publish(
+            message.sandbox_id, message.port, message.slug, message.address_port, message.any_host
+        )
         return {"ingress_port": self._ingress.port, "address_port": address_port}
 
     async def _unpublish(self, message: Unpublish) -> dict[str, Any]:

@@ -80,13 +80,15 @@ class Answer(Message, frozen=True, kw_only=True):
 
 class Publish(Message, frozen=True, kw_only=True):
     """`slug`: the name under which the ingress knows it (`http://SLUG.localhost:PORT`). `address_port`: the loopback
-    port for raw TCP; 0: any that is free. The reply's data: {"ingress_port", "address_port"}."""
+    port for raw TCP; 0: any that is free. `any_host`: it takes HTTP for whatever host. The reply's data:
+    {"ingress_port", "address_port"}."""
 
     id: int
     sandbox_id: str
     port: int
     slug: str
     address_port: int = 0
+    any_host: bool = False
 
 
 class Unpublish(Message, frozen=True, kw_only=True):

@@ -228,12 +228,14 @@ class AskList(msgspec.Struct, frozen=True, kw_only=True):
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """A port of a sandbox that this machine can reach. `url`: stays the same over restarts, HTTP/1.1,
-    WebSockets and HTTP/2 without TLS; `address`: "127.0.0.1:40123", raw TCP (TLS, anything)."""
+    WebSockets and HTTP/2 without TLS; `address`: "127.0.0.1:40123", raw TCP (TLS, anything). `any_host`: at the address
+    HTTP/1 is answered whatever host it is for, else only for addresses and names below localhost."""
 
     sandbox_id: str
     port: int
     url: str
     address: str
+    any_host: bool = False
 
 
 class PublicationList(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cloche.egress.messages import Attach
 from cloche.guest_api.egress import EgressSetup
 from cloche.model.egress import EgressCounters
@@ -133,11 +135,11 @@ class Attachments:
         if sandbox_id not in self._attached:
             await self._attach(record, [])
         try:
-            found = await self._door.publish(sandbox_id, wanted.port, wanted.slug, wanted.address_port)
+            found = await self._door.publish(sandbox_id, wanted.port, wanted.slug, wanted.address_port, wanted.any_host)
         except BaseException:
             await self._close_unneeded(record)
             raise
-        return PublishedPort(sandbox_id=sandbox_id, port=wanted.port, slug=wanted.slug, address_port=found.address_port)
+        return msgspec.structs.replace(wanted, address_port=found.address_port)
 
     async def unpublish(self, record: SandboxRecord, port: int) -> None:
         """One that is neither open nor published any more has nothing to do with the door."""
@@ -218,12 +220,9 @@ class Attachments:
 
     async def _publish_again(self, port: PublishedPort) -> None:
         """A port that somebody else has taken meanwhile is another one from now on."""
-        found = await self._door.publish(port.sandbox_id, port.port, port.slug, port.address_port)
+        found = await self._door.publish(port.sandbox_id, port.port, port.slug, port.address_port, port.any_host)
         if found.address_port != port.address_port:
-            await self._store.put_port(
-                PublishedPort(sandbox_id=port.sandbox_id, port=port.port, slug=port.slug,
-                              address_port=found.address_port)
-            )  # fmt: skip
+            await self._store.put_port(msgspec.structs.replace(port, address_port=found.address_port))
 
     async def _tell_when_ready(self, record: SandboxRecord) -> None:
         policy = record.sandbox.spec.egress

@@ -76,8 +76,11 @@ class Door(Protocol):
 
     async def answer(self, ask_id: str, verdict: str) -> None: ...
 
-    async def publish(self, sandbox_id: str, port: int, slug: str, address_port: int) -> Reachable:
-        """Of one that is attached. `address_port` 0: any that is free; another: that one if it can be had."""
+    async def publish(
+        self, sandbox_id: str, port: int, slug: str, address_port: int, any_host: bool = False
+    ) -> Reachable:
+        """Of one that is attached. `address_port` 0: any that is free; another: that one if it can be had.
+        `any_host`: that one takes HTTP for whatever host."""
 
     async def unpublish(self, sandbox_id: str, port: int) -> None:
         """What is not published is no error."""
@@ -113,7 +116,9 @@ class NoDoor:
     async def answer(self, ask_id: str, verdict: str) -> None:
         await self.ready()
 
-    async def publish(self, sandbox_id: str, port: int, slug: str, address_port: int) -> Reachable:
+    async def publish(
+        self, sandbox_id: str, port: int, slug: str, address_port: int, any_host: bool = False
+    ) -> Reachable:
         await self.ready()
         raise AssertionError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cloche.model.egress import Publication, PublicationList
 from cloche.model.errors import InvalidError, LimitHitError, NotFoundError
 from cloche.model.events import DEFAULT_PROJECT
@@ -23,9 +25,11 @@ class Publishing:
     def __init__(self, core: Core, door: Door) -> None:
         self._core, self._door = core, door
 
-    async def publish(self, ref: str, port: int, *, project_id: str = DEFAULT_PROJECT) -> Publication:
-        """Nothing needs to listen yet; again gives the same. Raises WrongStateError unless it runs, LimitHitError,
-        UnavailableError when there is no door."""
+    async def publish(
+        self, ref: str, port: int, *, any_host: bool | None = None, project_id: str = DEFAULT_PROJECT
+    ) -> Publication:
+        """Nothing needs to listen yet; again gives the same. `any_host` None: as it is, at first False. Raises
+        WrongStateError unless it runs, LimitHitError, UnavailableError when there is no door."""
         if not 1 <= port <= 65535:
             raise InvalidError("a port is a number from 1 to 65535", field="port")
         sandbox_id = (await self._core.resolve(project_id, ref)).sandbox.id
@@ -33,7 +37,7 @@ class Publishing:
         async def whole() -> Publication:
             record = await self._record(sandbox_id, ref)
             require("publish", record.sandbox.state, ref)
-            return await self._publish(record, port)
+            return await self._publish(record, port, any_host)
 
         async with self._core.locks.hold(sandbox_id):
             return await to_the_end(whole())
@@ -59,7 +63,7 @@ class Publishing:
         async with self._core.locks.hold(sandbox_id):
             await to_the_end(whole())
 
-    async def _publish(self, record: SandboxRecord, port: int) -> Publication:
+    async def _publish(self, record: SandboxRecord, port: int, any_host: bool | None) -> Publication:
         core, sandbox = self._core, record.sandbox
         ports = {known.port: known for known in await core.store.ports(sandbox.id)}
         if port not in ports and len(ports) >= MAX_PORTS:
@@ -67,6 +71,8 @@ class Publishing:
         wanted = ports.get(port) or PublishedPort(
             sandbox_id=sandbox.id, port=port, slug=slug_of(sandbox.id, port), address_port=0
         )
+        if any_host is not None:
+            wanted = msgspec.structs.replace(wanted, any_host=any_host)
         # the row last: it has the port that was found, and without it the door forgets with the sandbox's next life
         found = await core.door.publish(record, wanted)
         await core.reached("publish.door_told")
@@ -84,7 +90,7 @@ class Publishing:
 
     def _shown(self, port: PublishedPort) -> Publication:
         return Publication(
-            sandbox_id=port.sandbox_id, port=port.port, address=f"{HOST}:{port.address_port}",
+            sandbox_id=port.sandbox_id, port=port.port, address=f"{HOST}:{port.address_port}", any_host=port.any_host,
             url=f"http://{port.slug}.localhost:{self._door.ingress_port}",
         )  # fmt: skip
 

@@ -60,12 +60,13 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
     """A port of a sandbox that the machine can reach. `slug`: its name in URLs; `address_port`: the port of the machine
-    that leads to it."""
+    that leads to it, and that takes HTTP for whatever host with `any_host`."""
 
     sandbox_id: str
     port: int
     slug: str
     address_port: int
+    any_host: bool = False
 
 
 class Changes(TypedDict, total=False):

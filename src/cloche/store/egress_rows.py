@@ -15,9 +15,10 @@ SELECT :sandbox_id, :sent_bytes, :received_bytes WHERE EXISTS (SELECT 1 FROM san
 ON CONFLICT (sandbox_id) DO UPDATE SET sent_bytes = :sent_bytes, received_bytes = :received_bytes
 """
 _PUT_PORT = """
-INSERT INTO publications (sandbox_id, port, slug, address_port)
-SELECT :sandbox_id, :port, :slug, :address_port WHERE EXISTS (SELECT 1 FROM sandboxes WHERE id = :sandbox_id)
-ON CONFLICT (sandbox_id, port) DO UPDATE SET slug = :slug, address_port = :address_port
+INSERT INTO publications (sandbox_id, port, slug, address_port, any_host)
+SELECT :sandbox_id, :port, :slug, :address_port, :any_host WHERE EXISTS (SELECT 1 FROM sandboxes WHERE id = :sandbox_id)
+ON CONFLICT (sandbox_id, port) DO UPDATE SET slug = :slug, address_port = :address_port,
+    any_host = :any_host
 """
 
 
@@ -38,7 +39,7 @@ def put_port(db: sqlite3.Connection, published: PublishedPort) -> bool:
 def ports(db: sqlite3.Connection, sandbox_id: str | None) -> list[PublishedPort]:
     where, values = ("", ()) if sandbox_id is None else ("WHERE sandbox_id = ?", (sandbox_id,))
     found = db.execute(f"SELECT * FROM publications {where} ORDER BY sandbox_id, port", values)  # noqa: S608
-    return [PublishedPort(**dict(row)) for row in found]
+    return [PublishedPort(**{**row, "any_host": bool(row["any_host"])}) for row in found]
 
 
 def delete_port(db: sqlite3.Connection, which: tuple[str, int]) -> bool:

@@ -199,7 +199,9 @@ def test_ports(recorder: Recorder) -> None:
     recorder.on("PUT", f"{path}/8000", port)
     recorder.on("GET", path, {"publications": [port]})
     recorder.on("DELETE", f"{path}/8000", {}, 204)
-    assert box.publish(8000).url == port["url"]
+    assert box.publish(8000).url == port["url"] and recorder.sent[-1][2] == {}
+    box.publish(8000, any_host=True)
+    assert recorder.sent[-1][2] == {"any_host": True}
     assert [found.address for found in box.publications()] == ["127.0.0.1:2"]
     box.unpublish(8000)
     assert recorder.sent[-1][0] == "DELETE"

@@ -18,6 +18,7 @@ class FakeDoor:
     def __init__(self) -> None:
         self.attached: dict[str, Attach] = {}
         self.published: dict[tuple[str, int], Reachable] = {}
+        self.any_host: set[tuple[str, int]] = set()
         self.log: list[tuple[str, str]] = []
         self.broken = False
         self.fails_next: Exception | None = None
@@ -60,10 +61,11 @@ class FakeDoor:
     async def answer(self, ask_id, verdict) -> None:
         self.log.append(("answer", f"{ask_id}={verdict}"))
 
-    async def publish(self, sandbox_id, port, slug, address_port) -> Reachable:
+    async def publish(self, sandbox_id, port, slug, address_port, any_host=False) -> Reachable:
         self.log.append(("publish", sandbox_id))
         assert sandbox_id in self.attached
         self._fail()
+        (self.any_host.add if any_host else self.any_host.discard)((sandbox_id, port))
         if address_port == 0 or address_port in self.taken_ports:
             self._next_port += 1
             address_port = self._next_port

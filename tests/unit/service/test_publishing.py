@@ -39,6 +39,19 @@ async def test_again_is_the_same(place):
     assert kinds.count("sandbox.published") == 1
 
 
+async def test_any_host_stays_until_it_is_changed(place):
+    made = await place.create("box")
+    publish = place.services.publishing.publish
+    assert [(await publish("box", 8000, any_host=word)).any_host for word in (None, True, None)] == [False, True, True]
+    assert place.door.any_host == {(made.id, 8000)}
+    await place.services.sandboxes.stop("box", grace_seconds=0)
+    place.door.any_host.clear()
+    await place.services.sandboxes.start("box")
+    assert place.door.any_host == {(made.id, 8000)}
+    assert not (await publish("box", 8000, any_host=False)).any_host
+    assert place.door.any_host == set()
+
+
 async def test_it_ends(place):
     made = await place.create("box")
     await place.services.publishing.publish("box", 8000)

@@ -1,11 +1,15 @@
 """Traffic, published ports and a spec that changes: one suite for both stores."""
 
+import sqlite3
+
 import msgspec
 import pytest
 
 from cloche.model.egress import EgressPolicy, EgressRule, Secret
 from cloche.model.errors import NotFoundError, WrongStateError
 from cloche.store.base import PublishedPort, Traffic
+from cloche.store.migrate import migrate, migrations
+from cloche.store.sqlite import SqliteStore
 from tests.unit.store.test_store import event_for, put, record, store
 
 __all__ = ["store"]
@@ -47,6 +51,25 @@ async def test_traffic_is_written_and_replaced(store):
     await store.put_traffic({row.sandbox.id: Traffic(sent_bytes=1, received_bytes=2), other.sandbox.id: Traffic()})
     await store.put_traffic({row.sandbox.id: Traffic(sent_bytes=1 << 60, received_bytes=3)})
     assert await store.traffic(row.sandbox.id) == Traffic(sent_bytes=1 << 60, received_bytes=3)
+
+
+async def test_a_port_of_the_version_before_answers_for_its_own_hosts(tmp_path):
+    old = sqlite3.connect(tmp_path / "db", isolation_level=None)
+    migrate(old, migrations()[:4])
+    old.execute("INSERT INTO publications (sandbox_id, port, slug, address_port) VALUES ('sb_a', 1, '1-a', 2)")
+    old.close()
+    opened = await SqliteStore.open(tmp_path / "db")
+    assert await opened.ports(None) == [PublishedPort(sandbox_id="sb_a", port=1, slug="1-a", address_port=2)]
+    await opened.close()
+
+
+async def test_any_host_is_kept(store):
+    row = await put(store, record())
+    for any_host in (True, False, True):
+        port = msgspec.structs.replace(port_of(row), any_host=any_host)
+        await store.put_port(port)
+        (kept,) = await store.ports(row.sandbox.id)
+        assert kept == port and kept.any_host is any_host
 
 
 async def test_of_a_sandbox_that_is_gone_nothing_is_kept(store):

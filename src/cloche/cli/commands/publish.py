@@ -42,12 +42,17 @@ def command() -> None:
 
 @command.command("add")
 @click.option("--tcp", is_flag=True, help="Print the address for any protocol over TCP instead of the URL.")
+@click.option(
+    "--any-host/--own-hosts",
+    default=None,
+    help="At the address, answer HTTP for every host name, or (at first) only for addresses and names below localhost.",
+)
 @arguments.json_flag
 @click.argument("box", metavar="BOX")
 @click.argument("port", type=PORT, metavar="PORT")
-def add(box: str, port: int, tcp: bool, as_json: bool) -> int:
+def add(box: str, port: int, tcp: bool, any_host: bool | None, as_json: bool) -> int:
     """Publish PORT of BOX. Nothing needs to listen there yet."""
-    made = execution.found(box).publish(port)
+    made = execution.found(box).publish(port, any_host=any_host)
     if as_json:
         render.print_json(msgspec.to_builtins(made))
     else:

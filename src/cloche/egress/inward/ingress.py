@@ -11,11 +11,11 @@ from collections.abc import Callable
 from functools import partial
 
 from cloche.egress.inward import listener
-from cloche.egress.inward.carrying import carry
+from cloche.egress.inward.carrying import carry, carry_checked
 from cloche.egress.inward.ingress_http import HttpConnection
 from cloche.egress.inward.ingress_http2 import Http2Connection, speaks_http2
 from cloche.egress.inward.listener import Listener, ended
-from cloche.egress.inward.published import Entry, Streams, Table, UnreachableError, Visit
+from cloche.egress.inward.published import Entry, OtherHostError, Streams, Table, UnreachableError, Visit
 from cloche.egress.outward.sockets import SocketStream, reset_on_close
 
 
@@ -41,14 +41,17 @@ class Ingress:
         self._by_name = Listener(listener.bound(port, both=True), self._serve_http)
         return self.port
 
-    async def publish(self, sandbox_id: str, port: int, slug: str, address_port: int = 0) -> int:
-        """The loopback port for raw TCP: `address_port`, or another when somebody has it. Again gives the same. Raises
-        OSError."""
+    async def publish(
+        self, sandbox_id: str, port: int, slug: str, address_port: int = 0, any_host: bool = False
+    ) -> int:
+        """The loopback port for raw TCP: `address_port`, or another when somebody has it. Again gives the same, and
+        changes `any_host`. Raises OSError."""
         known = self._table.get(sandbox_id, port)
         if known is not None and known.slug == slug and (listening := self._by_address.get(known)):
+            known.any_host = any_host
             return listening.port
         await self.unpublish(sandbox_id, port)
-        entry = Entry(sandbox_id, port, slug)
+        entry = Entry(sandbox_id, port, slug, any_host)
         sockets = listener.bound(address_port, both=False)
         self._by_address[entry] = Listener(sockets, partial(self._serve_raw, entry))
         self._table.add(entry)
@@ -90,10 +93,13 @@ class Ingress:
         """A client of a port on which nobody listens sees a reset, as close to a refused connection as there is."""
         visit = Visit(entry=entry, protocol="tcp", peer=_peer(sock))
         try:
-            await carry(visit, await entry.dial(self._streams), sock)
+            client, inside = SocketStream(sock), await entry.dial(self._streams)
+            await (carry if entry.any_host else carry_checked)(visit, inside, client)
         except UnreachableError as error:
             visit.why = error.why
             reset_on_close(sock)
+        except OtherHostError:
+            visit.why = "host"
         except OSError:
             pass
         finally:

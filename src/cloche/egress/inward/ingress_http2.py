@@ -100,7 +100,7 @@ class Http2Connection:
         assert task is not None
         entry.users.add(task)
         try:
-            await carry(visit, await entry.dial(self._streams), self._stream.socket, self._reader.said)
+            await carry(visit, await entry.dial(self._streams), self._stream, self._reader.said)
         except UnreachableError as error:
             visit.why = error.why
             page = ingress_pages.unreachable(error.why, entry.port, entry.sandbox_id, asked.accept)

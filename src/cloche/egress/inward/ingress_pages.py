@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 _REASONS = {
     400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    417: "Expectation Failed", 431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway",
-    503: "Service Unavailable", 505: "HTTP Version Not Supported",
+    417: "Expectation Failed", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">{reload}<title>{title}</title>
@@ -62,6 +62,16 @@ def unknown(accept: bytes) -> Page:
 def broken(reason: str, accept: bytes) -> Page:
     """What listens in the sandbox has answered with what is no answer."""
     return _answer(502, "bad_answer", ("No answer of HTTP", reason), accept, reload=False)
+
+
+def other_host(port: int, sandbox_id: str) -> Page:
+    """At a port's own address."""
+    reason = (
+        f"This is port {port} of a sandbox, and here it answers for addresses and for names below localhost. Any page "
+        "could lead another name to this machine, to read what is answered. To answer for every name: "
+        f"cloche publish {sandbox_id} {port} --any-host"
+    )
+    return _page(421, "text/plain", f"{reason}\n", reload=False)
 
 
 def refused(status: int, reason: str) -> Page:

@@ -27,7 +27,9 @@ _REASONS = {
     "gone": "the sandbox does not run",
     "silent": "the sandbox does not answer",
     "closed": "nothing listens on that port",
+    "host": "the request was for a host that is not this machine",
 }
+_VERDICTS = {"": "allowed", "host": "denied"}
 
 
 class UnreachableError(Exception):
@@ -39,13 +41,19 @@ class UnreachableError(Exception):
         self.why = why
 
 
+class OtherHostError(OSError):
+    """The client has asked for a host that is not this machine, and was told so."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One published port, and the connections that use it now."""
+    """One published port, and the connections that use it now. `any_host`: its own address takes requests for whatever
+    host."""
 
     sandbox_id: str
     port: int
     slug: str
+    any_host: bool = False
     users: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -69,7 +77,7 @@ class Entry:
 @dataclass(slots=True, kw_only=True)
 class Visit:
     """One connection of a client to one published port, for the audit. Bytes from the code's side. `why` as in
-    UnreachableError, or "" when the port was reached."""
+    UnreachableError, "host" for a request that was refused, or "" when the port was reached."""
 
     entry: Entry
     protocol: str
@@ -85,7 +93,7 @@ class Visit:
         entry = self.entry
         return AuditLine(
             time=self.began, sandbox_id=entry.sandbox_id, sandbox=sandbox, via="publish", host=entry.site.host,
-            verdict="failed" if self.why else "allowed", port=entry.port, protocol=self.protocol, address=self.peer,
+            verdict=_VERDICTS.get(self.why, "failed"), port=entry.port, protocol=self.protocol, address=self.peer,
             reason=_REASONS[self.why], sent_bytes=self.sent_bytes, received_bytes=self.received_bytes,
             duration_seconds=round(time.monotonic() - self._began, 6),
         )  # fmt: skip

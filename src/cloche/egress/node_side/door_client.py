@@ -132,8 +132,12 @@ class DoorClient:
     async def answer(self, ask_id: str, verdict: str) -> None:
         await self._do(lambda number: Answer(id=number, ask_id=ask_id, verdict=verdict))
 
-    async def publish(self, sandbox_id: str, port: int, slug: str, address_port: int) -> Reachable:
-        wanted = Publish(id=0, sandbox_id=sandbox_id, port=port, slug=slug, address_port=address_port)
+    async def publish(
+        self, sandbox_id: str, port: int, slug: str, address_port: int, any_host: bool = False
+    ) -> Reachable:
+        wanted = Publish(
+            id=0, sandbox_id=sandbox_id, port=port, slug=slug, address_port=address_port, any_host=any_host
+        )
         data = await self._publish(wanted)
         found = msgspec.convert(data, Reachable)
         if sandbox_id in self._attached:

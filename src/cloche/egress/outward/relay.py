@@ -73,8 +73,9 @@ class Relay:
         if self._quiet is not None:
             self._quiet.cancel()
         if not self._over.done() or self._over.cancelled() or self._over.exception():
-            # it did not end by itself, and the other side is to see that
-            reset_on_close(self.sockets[1])
+            # it did not end by itself, and both sides are to see that
+            for sock in self.sockets:
+                reset_on_close(sock)
         for sock in self.sockets:
             sock.close()
 

@@ -93,10 +93,12 @@ class Network(Handle):
         """Take a secret from it. Raises NotFoundError."""
         return self._asked("DELETE", f"/secrets/{wire.segment(name)}", EgressInfo)
 
-    def publish(self, port: int) -> Publication:
+    def publish(self, port: int, *, any_host: bool | None = None) -> Publication:
         """Let this machine reach a port of it: `url` for HTTP and WebSockets, `address` for anything over TCP. Only
-        from this machine. Nothing needs to listen yet; once more gives the same again."""
-        return wire.decode(self._transport.ask("PUT", f"{self._path}/ports/{port}", json={}), Publication)
+        from this machine. Nothing needs to listen yet; once more gives the same again. `any_host`: at the address HTTP
+        is answered for whatever host, else for addresses and names below localhost alone; None leaves it."""
+        body = {} if any_host is None else {"any_host": any_host}
+        return wire.decode(self._transport.ask("PUT", f"{self._path}/ports/{port}", json=body), Publication)
 
     def publications(self) -> list[Publication]:
         """Ports of it that this machine can reach."""

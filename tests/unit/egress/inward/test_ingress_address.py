@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from cloche.egress.inward import published
-from tests.unit.egress.inward.ingress_world import SANDBOX, SLUG, echo, have_patience
+from cloche.egress.inward import carrying, published
+from tests.unit.egress.inward.ingress_world import SANDBOX, SLUG, answer, echo, have_patience, request
 from tests.unit.egress.inward.ingress_world import published as a_world
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +131,80 @@ async def test_only_this_machine_is_let_in(tmp_path):
     async with a_world(tmp_path, echo) as world:
         for bound in world.ingress._by_name._sockets + next(iter(world.ingress._by_address.values()))._sockets:
             assert bound.getsockname()[0] in ("127.0.0.1", "::1")
+
+
+PAGE = request("POST /steal HTTP/1.1", "Host: rebound.example:80", "Content-Length: 4") + b"body"
+
+
+@pytest.mark.parametrize("pieces", [1, 30, 1 << 16])
+async def test_a_page_of_another_name_gets_a_page_of_ours(tmp_path, pieces):
+    async with a_world(tmp_path, echo) as world:
+        async with world.client(world.address) as (reader, writer):
+            for at in range(0, len(PAGE), pieces):
+                writer.write(PAGE[at : at + pieces])
+                await asyncio.sleep(0)
+            writer.write_eof()
+            status, _, body = await answer(reader)
+            assert (status, b"--any-host" in body, b"rebound" in body) == (421, True, False)
+            assert await reader.read() == b""
+        await world.guest.until_open(0)
+    (line,) = (visit.line(None) for visit in world.visits)
+    assert (line.verdict, line.received_bytes, line.sent_bytes) == ("denied", 0, 0)
+
+
+async def test_a_head_that_never_ends_is_refused(tmp_path):
+    async with a_world(tmp_path, echo) as world:
+        async with world.client(world.address) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nX: " + b"y" * (64 << 10))
+            assert (await answer(reader))[0] == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", f"{SLUG}.localhost", None])
+async def test_requests_for_this_machine_pass_as_they_are(tmp_path, host):
+    async with a_world(tmp_path, echo) as world:
+        async with world.client(world.address) as (reader, writer):
+            asked = request("GET / HTTP/1.1", *([f"Host: {host}"] if host else []))
+            writer.write(asked[:20])
+            await asyncio.sleep(0)
+            writer.write(asked[20:])
+            assert await reader.readexactly(len(asked)) == asked
+
+
+async def test_any_host_is_let_in_where_somebody_wants_that(tmp_path):
+    async with a_world(tmp_path, echo) as world:
+        assert await world.ingress.publish(SANDBOX, 8000, SLUG, 0, True) == world.address
+        async with world.client(world.address) as (reader, writer):
+            writer.write(PAGE)
+            assert await reader.readexactly(len(PAGE)) == PAGE
+        assert await world.ingress.publish(SANDBOX, 8000, SLUG, 0) == world.address
+        async with world.client(world.address) as (reader, writer):
+            writer.write(PAGE)
+            assert (await answer(reader))[0] == 421
+
+
+@pytest.mark.parametrize("first", [b"ping", b"GET /", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_who_pauses_is_no_browser(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(carrying, "PATIENCE_SECONDS", dict.fromkeys(["word", "line", "head"], 0.01))
+    async with a_world(tmp_path, echo) as world:
+        async with world.client(world.address) as (reader, writer):
+            writer.write(first)
+            assert await reader.readexactly(len(first)) == first
+
+
+async def test_a_server_that_speaks_first_is_heard_meanwhile(tmp_path):
+    async def server(reader, writer):
+        writer.write(b"220 hello\r\n")
+        await echo(reader, writer)
+
+    async with a_world(tmp_path, server) as world:
+        async with world.client(world.address) as (reader, writer):
+            assert await reader.readline() == b"220 hello\r\n"
+            writer.write(b"EHLO me\r\n")
+            assert await reader.readline() == b"EHLO me\r\n"
+
+
+async def test_who_leaves_before_saying_anything_leaves_nothing(tmp_path):
+    async with a_world(tmp_path, echo) as world:
+        async with world.client(world.address):
+            await world.guest.until_open(1)
+        await world.guest.until_open(0)

@@ -1,0 +1,1 @@
+ALTER TABLE publications ADD COLUMN any_host INTEGER NOT NULL DEFAULT 0;
