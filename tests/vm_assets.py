@@ -24,7 +24,7 @@ def vm_assets() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         found = assets.find(CACHE)
         # what an earlier version has left there may be less than a kernel gives now
-        if found is None or found.redirects is None:
+        if found is None or None in (found.redirects, found.refusals):
             asyncio.run(setup.setup(CACHE, GUEST, {}, lambda step: None))
         assets.current(CACHE, GUEST)
     except (ClocheError, OSError) as error:

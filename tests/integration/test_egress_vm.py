@@ -3,6 +3,7 @@ may reach."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,35 @@ def test_a_machine_reaches_what_its_policy_says(node, world):
     box.set_policy(None)
     assert "failed" in fetched(box, f"{world.url}/")
     box.remove()
+
+
+SEND = """
+import socket, sys
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.connect((sys.argv[1], 443))
+try:
+    one.send(b"?")
+    one.settimeout(60)
+    one.recv(1)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_refused_datagram_is_seen_also_of_a_fork(node, world, vm_place):
+    if not json.loads((vm_place.shared / "vm" / "assets.json").read_text()).get("refusals"):
+        pytest.skip("this kernel does not tell of refused packets")
+    box = node.create(net=world.net)
+    (child,) = node.forked(box)
+    for number, each in enumerate((box, child)):
+        host = f"192.0.2.{number}"
+        assert each.exec("python3", "-c", SEND, host, timeout_seconds=120).stdout == "Connection refused\n"
+        found = []
+        while not found:
+            # written beside all this, so a moment later
+            found = [line for line in each.egress_log(verdicts=["denied"]) if line.via == "inside"]
+        assert [(line.host, line.port, line.rule) for line in found] == [(host, 443, "no-udp")]
+        each.remove()
 
 
 def test_forks_go_on_with_policy_and_secrets(node, world):
