@@ -76,6 +76,8 @@ def _read(look: Look, since: float | None, limit: int, follow: bool) -> Iterator
     seen = _keys(look.lines(None, MAX_LINES)) if follow else set()
     first = look.lines(since, limit)
     yield from first
+    if not first and not follow:
+        failure.say("cloche: no lines: nothing was tried, or nothing that you ask for")
     seen |= _keys(first)
     while follow:
         time.sleep(LOOK_SECONDS)

@@ -233,11 +233,12 @@ def _suggested(found: SuggestionInfo, sandbox: Sandbox) -> None:
         failure.say("cloche: nothing was tried that a policy could allow")
         return
     render.write(f"{render.clean(','.join(found.words))}\n")
-    failure.say(f"  try: {render.clean(_command(found.words, sandbox))}")
+    command = _command(found.words, sandbox)
+    failure.say(f"  try: {render.clean(command)}" if command else "cloche: its policy says all of them already")
 
 
 def _command(wanted: Sequence[str], sandbox: Sandbox) -> str:
-    """What is missing is added to a policy of rules; one that is closed or wide open is replaced."""
+    """What is missing is added to a policy of rules; one that is closed or wide open is replaced. "": nothing is."""
     box, has = sandbox.name or sandbox.id, sandbox.known.spec.egress
     if has is None:
         return f"cloche policy set {box} {shlex.quote(','.join(wanted))}"
@@ -245,7 +246,7 @@ def _command(wanted: Sequence[str], sandbox: Sandbox) -> str:
         return f"cloche policy set {box} {shlex.quote(','.join([*wanted, *pair_words(has)]))}"
     known = {rule_word(rule) for rule in has.rules}
     missing = [word for word in wanted if word not in known]
-    return f"cloche policy allow {box} {shlex.join(missing or wanted)}"
+    return f"cloche policy allow {box} {shlex.join(missing)}" if missing else ""
 
 
 def _yaml(found: SuggestionInfo) -> str:

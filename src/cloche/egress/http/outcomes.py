@@ -77,7 +77,6 @@ def failed(reason: str, status: int = 502) -> RefusedError:
 
 
 def limit_hit(error: LimitHit) -> RefusedError:
-    body = refusal.answer(429, "egress_limit", error.reason, details={"limit": error.limit})
-    refused = RefusedError(429, "limit", error.reason, body)
+    refused = RefusedError(429, "limit", error.reason, refusal.limited(error.limit, error.reason))
     refused.decision = Decision(action="deny", rule=f"budget {error.limit}", reason=error.reason)
     return refused

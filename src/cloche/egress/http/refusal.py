@@ -22,6 +22,13 @@ _REASONS = {
     503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 _MAX_CHARS = 1000
+#: field of a budget → the word that sets it
+_WORDS = {
+    "bytes_out": "out=",
+    "bytes_in": "in=",
+    "connections": "connections=",
+    "connections_per_minute": "connections=N/min",
+}
 
 
 def forbidden(
@@ -46,6 +53,15 @@ def forbidden(
 def allowing(sandbox: str, word: str) -> str:
     """The command that allows it; "" where no word does. `sandbox`: its name or id; `word`: as Decision's remedy."""
     return f"cloche policy allow {sandbox} {shlex.quote(word)}" if word else ""
+
+
+def limited(limit: str, reason: str) -> bytes:
+    """A whole 429: a budget is used up, or a bound of the door's own, for which no word of a policy helps. `limit`: the
+    field of an EgressBudget, or what the door calls it."""
+    details: dict[str, object] = {"limit": limit}
+    if limit in _WORDS:
+        details["remedy"] = f"cloche policy set, with a larger {_WORDS[limit]}"
+    return answer(429, "egress_limit", reason, details=details)
 
 
 def answer(status: int, code: str, message: str, *, details: dict[str, object] | None = None) -> bytes:

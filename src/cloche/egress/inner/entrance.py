@@ -94,6 +94,5 @@ class Entrance:
             remedy = refusal.allowing(self._sandbox, refused.remedy)
             return refusal.forbidden(host, port, rule=refused.rule, message=refused.reason, remedy=remedy)
         if refused.verdict == "limit":
-            details: dict[str, object] = {"limit": refused.rule.removeprefix("budget ")}
-            return refusal.answer(429, "egress_limit", refused.reason, details=details)
+            return refusal.limited(refused.rule.removeprefix("budget "), refused.reason)
         return refusal.answer(502, "egress_failed", f"{host}:{port}: {refused.reason}")

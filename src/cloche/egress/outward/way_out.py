@@ -81,7 +81,11 @@ class WayOut:
         if neighbour is None:
             raise Refused("failed", "there is no such sandbox")
         if not neighbour.accepts(self._attached.name, attempt.port):
-            raise Refused("denied", "that sandbox does not accept connections from this one on this port")
+            wanted = f"accept={self._attached.name or '*'}:{attempt.port}"
+            raise Refused(
+                "denied",
+                f"that sandbox does not accept connections from this one on this port: its policy needs {wanted}",
+            )
         return await neighbour.dial(attempt.port)
 
     async def _through(self, proxy: upstream_proxy.Proxy, attempt: Attempt) -> SocketStream:

@@ -61,6 +61,14 @@ def test_no_text_breaks_the_answer(host, rule, path):
     assert all(len(value) < 1100 for value in error.values() if isinstance(value, str))
 
 
+def test_who_has_used_up_a_budget_is_told_its_word():
+    head, error = read(refusal.limited("bytes_out", "the 5 bytes are used up"))
+    assert (head.status_code, error["code"], error["limit"]) == (429, "egress_limit", "bytes_out")
+    assert error["remedy"] == "cloche policy set, with a larger out="
+    assert head.reason == b"Too Many Requests (the 5 bytes are used up; try: cloche policy set, with a larger out=)"
+    assert "remedy" not in read(refusal.limited("lookups", "too many"))[1]
+
+
 def test_other_answers_have_their_own_codes():
     head, error = read(refusal.answer(502, "egress_failed", "nobody answers", details={"host": "a.example"}))
     assert (head.status_code, error["code"], error["host"]) == (502, "egress_failed", "a.example")
