@@ -3,7 +3,6 @@ package box
 import (
 	"strconv"
 	"syscall"
-	"unsafe"
 
 	"cloche/guest/internal/sys"
 )
@@ -214,26 +213,6 @@ func devLinks(dev string) error {
 		if err := syscall.Mkdir(dev+dir, 0o755); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// loopbackUp: the only interface there is. Needs CAP_NET_ADMIN over this network namespace alone.
-func loopbackUp() error {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(fd)
-	var request struct {
-		name  [16]byte
-		flags uint16
-		_     [22]byte
-	}
-	copy(request.name[:], "lo")
-	request.flags = syscall.IFF_UP | syscall.IFF_RUNNING
-	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request))); e != 0 {
-		return e
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ func build(doc *initDoc) error {
 	if err := syscall.Sethostname([]byte(plan.Hostname)); err != nil {
 		return stage("hostname", err)
 	}
-	if err := loopbackUp(); err != nil {
+	if err := sys.LoopbackUp(); err != nil {
 		return stage("loopback", err)
 	}
 	doc.refusals = -1

@@ -10,6 +10,7 @@ import (
 
 	"cloche/guest/internal/machine"
 	"cloche/guest/internal/redirect"
+	"cloche/guest/internal/sys"
 )
 
 // Booted is what the guest goes on with.
@@ -55,7 +56,7 @@ func Boot(words Words) (*Booted, error) {
 		{"mounts", func() error { return mountAll(late) }},
 		{"/dev", finishDev},
 		{"user", func() error { return addUser("/etc/passwd", "/etc/group") }},
-		{"loopback", loopbackUp},
+		{"loopback", sys.LoopbackUp},
 		{"network", func() error { booted.redirect(); return nil }},
 		{"resolver", func() error { askThisMachine("/etc/resolv.conf"); return nil }},
 		{"limits", raiseLimits},

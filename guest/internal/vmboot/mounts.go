@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"unsafe"
 )
 
 const (
@@ -140,24 +139,4 @@ func finishDev() error {
 // raiseLimits: the kernel starts its first program with 1024 open files, and whatever runs here inherits from it.
 func raiseLimits() error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: openFiles, Max: openFiles})
-}
-
-func loopbackUp() error {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(fd)
-	var request struct {
-		name  [16]byte
-		flags uint16
-		_     [22]byte
-	}
-	copy(request.name[:], "lo")
-	request.flags = syscall.IFF_UP | syscall.IFF_RUNNING
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }
