@@ -66,7 +66,7 @@ func (t Trust) install(pem []byte) (complete bool, err error) {
 		t.firstBundle(with)
 	}
 	t.forOpenSSL(pem)
-	t.forJava(with)
+	t.forJava(with, pem)
 	return whole != nil, replaceFile(t.bundle(), with, bundleFiles)
 }
 

@@ -105,3 +105,46 @@ func TestJavasStoreIsWrittenAnew(t *testing.T) {
 		}
 	}
 }
+
+func TestJavasStoreKeepsWhomItTrusts(t *testing.T) {
+	trust, first, second := asOnHost(t), certificate(t, "first"), certificate(t, "second")
+	theirs := javaStore(certificate(t, "theirs"))
+	write(t, trust.at(machineCertificates+"/java/cacerts"), string(theirs))
+	for _, own := range [][]byte{first, second, second} {
+		if _, err := trust.install(own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	block, _ := pem.Decode(second)
+	store := []byte(read(t, trust.at(javaStores[0])))
+	if !bytes.Equal(store, withCertificate(theirs, block.Bytes)) || !bytes.Equal(store[:12], sealed(nil, 2)[:12]) {
+		t.Errorf("%q", store)
+	}
+	if read(t, trust.at(machineCertificates+"/java/cacerts")) != string(theirs) {
+		t.Error("the machine's is another one")
+	}
+}
+
+func TestAStoreThatIsNoneOfJavasIsNotAddedTo(t *testing.T) {
+	block, _ := pem.Decode(certificate(t, "theirs"))
+	whole := javaStore(certificate(t, "theirs"))
+	for length := range whole {
+		if withCertificate(whole[:length], block.Bytes) != nil {
+			t.Errorf("%d bytes of it", length)
+		}
+	}
+	entries := whole[javaHead : len(whole)-20]
+	for length := range entries {
+		if withCertificate(sealed(entries[:length], 1), block.Bytes) != nil {
+			t.Errorf("%d bytes of its entry", length)
+		}
+	}
+	for name, store := range map[string][]byte{
+		"more than it says": sealed(append(bytes.Clone(entries), 0), 1), "less than it says": sealed(entries, 2),
+		"a key": sealed(append([]byte{0, 0, 0, 1}, entries[4:]...), 1), "countless": sealed(entries, 1<<32-1),
+	} {
+		if withCertificate(store, block.Bytes) != nil {
+			t.Error(name)
+		}
+	}
+}

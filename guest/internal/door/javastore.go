@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 	"unicode/utf16"
 )
 
@@ -23,14 +25,27 @@ var javaStores = []string{
 // javaPassword is what every Java knows; it keeps nothing secret.
 const javaPassword = "changeit"
 
-// forJava writes the stores that there are anew, with what the bundle has.
-func (t Trust) forJava(bundle []byte) {
-	var store []byte
+const (
+	javaMagic    = 0xfeedfeed
+	javaVersion  = 2
+	trustedEntry = 2
+	javaHead     = 12
+)
+
+// forJava puts the authority into the stores that there are. One that Java cannot have written is made anew of what the
+// bundle has.
+func (t Trust) forJava(bundle, pemText []byte) {
+	block, _ := pem.Decode(pemText)
+	if block == nil {
+		return
+	}
 	for _, name := range javaStores {
 		place := t.at(name)
-		if info, err := os.Stat(place); err != nil || !info.Mode().IsRegular() {
+		found, err := readStore(place)
+		if err != nil {
 			continue
 		}
+		store := withCertificate(found, block.Bytes)
 		if store == nil {
 			store = javaStore(bundle)
 		}
@@ -38,7 +53,21 @@ func (t Trust) forJava(bundle []byte) {
 	}
 }
 
-// javaStore is a key store in the format JKS, which every Java reads: a number of certificates and a digest.
+// readStore follows links: the image `host` shows the machine's by one.
+func readStore(place string) ([]byte, error) {
+	file, err := os.OpenFile(place, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errNoBundle
+	}
+	return io.ReadAll(io.LimitReader(file, maxBundle))
+}
+
+// javaStore is a key store in the format JKS, which every Java reads: a number of certificates and a digest. To read and
+// check those of a bundle takes milliseconds.
 func javaStore(bundle []byte) []byte {
 	var entries bytes.Buffer
 	count := uint32(0)
@@ -48,16 +77,24 @@ func javaStore(bundle []byte) []byte {
 			continue
 		}
 		count++
-		writeBig(&entries, uint32(2)) // an authority
-		writeText(&entries, fmt.Sprintf("authority-%d", count))
-		writeBig(&entries, uint64(0)) // when it was made
-		writeText(&entries, "X.509")
-		writeBig(&entries, uint32(len(block.Bytes)))
-		entries.Write(block.Bytes)
+		writeEntry(&entries, fmt.Sprintf("authority-%d", count), block.Bytes)
 	}
+	return sealed(entries.Bytes(), count)
+}
+
+func writeEntry(to *bytes.Buffer, alias string, certificate []byte) {
+	writeBig(to, uint32(trustedEntry))
+	writeText(to, alias)
+	writeBig(to, uint64(0)) // when it was made
+	writeText(to, "X.509")
+	writeBig(to, uint32(len(certificate)))
+	to.Write(certificate)
+}
+
+func sealed(entries []byte, count uint32) []byte {
 	var store bytes.Buffer
-	writeBig(&store, []uint32{0xfeedfeed, 2, count})
-	store.Write(entries.Bytes())
+	writeBig(&store, []uint32{javaMagic, javaVersion, count})
+	store.Write(entries)
 	store.Write(javaDigest(store.Bytes()))
 	return store.Bytes()
 }
