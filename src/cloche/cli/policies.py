@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cloche.cli import yaml_files
-from cloche.model.egress import EgressPolicy, EgressRule
+from cloche.model.egress import EgressBudget, EgressPolicy, EgressRule
 from cloche.model.egress_checks import check_policy
 from cloche.model.egress_pairs import is_pair, parse_accept, parse_pairs
 from cloche.model.egress_words import parse_policy, parse_rule, policy_of
@@ -48,10 +48,18 @@ def of_value(value: Any) -> str | EgressPolicy:
         return policy_of([word if isinstance(word, str) else _converted(word, EgressRule) for word in value])
     if not isinstance(value, dict):
         raise InvalidError("a policy is words, a list of words, or a mapping with `rules`", field="egress")
+    _only(value, EgressPolicy, "a policy")
     known = {"rules": _rules, "budget": _budget, "accept": _accept}
     found = _converted({key: known.get(key, _same)(said) for key, said in value.items()}, EgressPolicy)
     check_policy(found)
     return found
+
+
+def _only(said: dict[Any, Any], kind: type[msgspec.Struct], called: str) -> None:
+    for key in said:
+        if key not in kind.__struct_fields__:
+            known = ", ".join(kind.__struct_fields__)
+            raise InvalidError(f"{called} has no `{key}`", field=f"egress.{key}", remedy=f"there are {known}")
 
 
 def _same(said: Any) -> Any:
@@ -89,6 +97,7 @@ def _budget(said: Any) -> Any:
         return msgspec.to_builtins(parse_pairs(said.split(","))[0])
     if not isinstance(said, dict):
         return said or {}
+    _only(said, EgressBudget, "a budget")
     return {field: _size(field, number) for field, number in said.items()}
 
 

@@ -32,7 +32,8 @@ def load(path: str) -> Session:
     try:
         return parse(parsed if parsed is not None else {})
     except InvalidError as error:
-        raise InvalidError(f"session file {path}: {error.message}", field=error.details.get("field")) from error
+        said = f"session file {path}: {error.message}"
+        raise InvalidError(said, field=error.details.get("field"), remedy=error.remedy) from error
 
 
 def parse(value: object) -> Session:

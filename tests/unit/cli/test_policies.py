@@ -52,7 +52,9 @@ def test_policy_files(said: str, policy: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("said", "named"), [
-    ("rules: [a b]", r"rules\[0\]"), ("rules: {}", "list"), ("7", "words"), ("defualt: deny", "defualt"),
+    ("rules: [a b]", r"rules\[0\]"), ("rules: {}", "list"), ("7", "words"),
+    ("defualt: deny", "a policy has no `defualt`"),
+    ("budget: {out: 5}", "a budget has no `out`"),
     ("rules: [out=5]", r"rules\[0\]"), ("budget: {bytes_out: lots}", "budget: bytes_out"), ("accept: ['web:']", "web:"),
     ("budget: [1]", "budget"), ("accept: web", "accept"), ("[{hosst: [a]}]", "hosst"),
     ("{", "YAML"), ("rules: [{hosts: [1]}]", "rules"), ("rules: [{hosts: ['a b']}]", "hosts"),
