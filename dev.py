@@ -40,6 +40,7 @@ APT_FOR_TESTS = {
     "curl": "curl", "wget": "wget", "git": "git", "openssl": "openssl", "nginx": "nginx-light",
     "newuidmap": "uidmap", "dbus-daemon": "dbus-daemon", "node": "nodejs", "npm": "npm", "gpgv": "gpgv",
     "gpg": "gpg", "gpg-agent": "gpg-agent", "mkfs.erofs": "erofs-utils", "mkfs.ext4": "e2fsprogs",
+    "rsync": "rsync", "busybox": "busybox", "dig": "bind9-dnsutils",
     "mmdebstrap": "mmdebstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }  # fmt: skip
 APT_FOR_BENCHMARKS = {"bwrap": "bubblewrap", "tinyproxy": "tinyproxy-bin", "pasta": "passt"}
