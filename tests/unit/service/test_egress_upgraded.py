@@ -6,7 +6,7 @@ import pytest
 
 from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.errors import InvalidError
-from cloche.service import door
+from cloche.service import door_adoption
 
 pytestmark = pytest.mark.anyio
 POLICY = EgressPolicy(rules=[EgressRule(hosts=["api.example.com"])])
@@ -14,7 +14,7 @@ OTHER = EgressPolicy(rules=[EgressRule(hosts=["b.example"])])
 
 
 async def test_it_is_closed_and_says_so_and_another_policy_opens_it(place, monkeypatch):
-    monkeypatch.setattr(door, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(door_adoption, "RETRY_SECONDS", 3600.0)
     made = await place.create("box", egress=POLICY)
     make = place.make
 
