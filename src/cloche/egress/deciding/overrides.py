@@ -5,8 +5,9 @@ its meanings, and all of them have to be allowed. What a body says (`_method` in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from cloche.egress.http.heads import RequestHead
 
@@ -40,11 +41,18 @@ def _claimed(head: RequestHead) -> tuple[list[str], list[str]]:
         if lower in _PATHS:
             paths.append(_path(text))
         else:
-            methods.append(text.strip().upper())
-    query = head.target.partition("?")[2]
-    if _PARAMETER in query:
-        methods += [value.upper() for name, value in parse_qsl(query) if name == _PARAMETER]
-    return methods, paths
+            methods += [one.strip().upper() for one in text.split(",", _MAX_CLAIMS)]
+    return [*methods, *_in_query(head.target.partition("?")[2])], paths
+
+
+def _in_query(query: str) -> Iterator[str]:
+    """Servers decode names, too, and some take `;` for `&`."""
+    if _PARAMETER not in unquote_plus(query):
+        return
+    for part in re.split("[&;]", query):
+        name, _, value = part.partition("=")
+        if unquote_plus(name).strip() == _PARAMETER:
+            yield unquote_plus(value).strip().upper() or _NO_MEANING
 
 
 def _path(text: str) -> str:

@@ -28,10 +28,17 @@ class PathGlob:
         segments = (plain_path(text) or text).split("/")[1:]
         last = ["**?"] if segments[-1] == "**" else []
         self._segments = segments[:-1] + last + ["**"] if last else segments
+        self._loose = [segment.casefold() for segment in self._segments]
 
     def matches(self, plain: str) -> bool:
         """`plain`: what `plain_path` gave."""
         return _glob(self._segments, plain.split("/")[1:])
+
+    def resembles(self, plain: str) -> bool:
+        """Whether a server could take it for a path that matches: for many neither case nor a slash at the end makes a
+        difference. For rules that deny or ask."""
+        folded = plain.casefold().removesuffix("/")
+        return any(_glob(self._loose, path.split("/")[1:]) for path in (folded, folded + "/") if path)
 
 
 def without_query(raw: str) -> str:

@@ -97,6 +97,8 @@ class ReadyRule:
         plain = paths.plain_path(raw)
         if plain is None:
             return self.action != "allow" or any(glob.text == raw for glob in self.globs)
+        if self.action != "allow":
+            return any(glob.resembles(plain) for glob in self.globs)
         return any(glob.matches(plain) for glob in self.globs)
 
 

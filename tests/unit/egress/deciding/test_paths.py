@@ -32,6 +32,24 @@ def test_globs(glob, yes, no):
     assert [path for path in no if compiled.matches(path)] == []
 
 
+@pytest.mark.parametrize(("glob", "yes", "no"), [
+    ("/v1/**", ["/v1", "/V1/", "/v1/A"], ["/v12", "/"]),
+    ("/V1/a", ["/v1/a", "/v1/A/"], ["/v1/a/b", "/v1"]),
+    ("/", ["/"], ["/a"]),
+    ("/x/*", ["/X/a/"], ["/x", "/x/"]),
+])  # fmt: skip
+def test_what_a_server_may_take_for_it(glob, yes, no):
+    compiled = PathGlob(glob)
+    assert [path for path in yes if not compiled.resembles(path)] == []
+    assert [path for path in no if compiled.resembles(path)] == []
+
+
+@given(st.sampled_from([glob for glob, *_ in GLOBS]), st.from_regex(r"(/[ab1v]{0,2}){1,4}", fullmatch=True))
+def test_what_matches_resembles(glob, path):
+    compiled = PathGlob(glob)
+    assert compiled.resembles(path) or not compiled.matches(path)
+
+
 @pytest.mark.parametrize(
     ("raw", "plain"),
     [

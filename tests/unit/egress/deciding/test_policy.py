@@ -138,6 +138,13 @@ CASES = [
     ("!https://example.com/admin/**,example.com", "GET https://example.com/x/../admin/x", "deny"),
     ("!https://example.com/admin/**,example.com", "GET https://example.com/x%2f..%2fadmin/x", "deny"),
     ("!https://example.com/admin/**,example.com", "GET https://example.com/x", "allow"),
+    ("!https://example.com/admin/**,example.com", "GET https://example.com/Admin/x", "deny"),
+    ("!https://example.com/admin/**,example.com", "GET https://example.com/admin", "deny"),
+    ("!https://example.com/admin/**,example.com", "GET https://example.com/administrator", "allow"),
+    ("!https://example.com/Admin,example.com", "GET https://example.com/%61dmin/", "deny"),
+    ("!https://example.com/Admin,example.com", "GET https://example.com/admin/x", "allow"),
+    ("https://example.com/admin", "GET https://example.com/ADMIN", "deny"),
+    ("https://example.com/admin", "GET https://example.com/admin/", "deny"),
     ("!DELETE https://example.com,example.com", "delete https://example.com/x", "deny"),
     ("!DELETE https://example.com,example.com", "GET https://example.com/x", "allow"),
     # names that are not of the public network
