@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.door_fixtures import allowing
 from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest
-from tests.integration.door_world import Upstream, upstream
+from tests.integration.door_world import Upstream
 
 SNI, ECH, OLD_ESNI = 0, 0xFE0D, 0xFFCE
 
@@ -81,18 +81,8 @@ LIES: dict[str, bytes] = {
 
 
 @pytest.fixture
-def got() -> bytearray:
-    return bytearray()
-
-
-@pytest.fixture
-def server(got: bytearray) -> Iterator[Upstream]:
-    def swallow(sock: socket.socket, _: Upstream) -> None:
-        while data := sock.recv(65536):
-            got.extend(data)
-
-    with upstream(swallow) as server:
-        yield server
+def server(swallower: Upstream) -> Upstream:
+    return swallower
 
 
 @pytest.fixture
@@ -106,6 +96,24 @@ def begin(guest: StandInGuest, server: Upstream, door: DoorProcess) -> Iterator[
 def check_alive(door: DoorProcess) -> None:
     assert door.process.poll() is None
     door.detach_all()
+
+
+@pytest.mark.parametrize("tls", ["pass", "inspect"])
+@pytest.mark.parametrize("kind", [20, 21, 23, 24])
+@pytest.mark.parametrize("via", ["redirect", "socks"])
+def test_another_record_in_front_makes_a_hello_no_raw_bytes(
+    door: DoorProcess, guest: StandInGuest, server: Upstream, got: bytearray, via: str, kind: int, tls: str
+) -> None:
+    """Where any protocol is allowed: a server that passes over the record would see a name that nobody has checked."""
+    door.attach(guest, allowing(server, tls=tls))
+    stream = guest.connect("up.test", server.port, via)
+    stream.socket.sendall(record(b"\1\0", kind) + record(EVIL))
+    stream.socket.shutdown(socket.SHUT_WR)
+    assert stream.answer() == {"ok": True}
+    assert len(stream.rest()) < 100
+    assert "before the hello" in door.event("egress_denied")["reason"]
+    door.detach_all()
+    assert got == b""
 
 
 @pytest.mark.parametrize("via", ["redirect", "socks"])

@@ -71,12 +71,17 @@ class Budget:
     """The bytes count over the sandbox's life, so they begin where its counters are."""
 
     def __init__(
-        self, limits: EgressBudget, counted: EgressCounters, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: EgressBudget,
+        counted: EgressCounters,
+        clock: Callable[[], float] = time.monotonic,
+        most_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.sent = counted.sent_bytes
         self.received = counted.received_bytes
         self.open = 0
         self._clock = clock
+        self._most_connections = most_connections
         self._minute = _MinuteWindow(clock())
         self._bucket: TokenBucket | None = None
         self._limits = limits
@@ -92,7 +97,7 @@ class Budget:
     def connect(self) -> None:
         """One connection begins; `disconnect` ends it. Raises LimitHit, and then nothing has begun."""
         allowed = self._limits.connections
-        most = MAX_CONNECTIONS if allowed is None else min(allowed, MAX_CONNECTIONS)
+        most = self._most_connections if allowed is None else min(allowed, self._most_connections)
         if self.open >= most:
             raise LimitHit("connections", f"{most} connections are open at once already")
         per_minute = self._limits.connections_per_minute

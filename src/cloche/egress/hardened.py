@@ -7,7 +7,20 @@ import os
 import resource
 import signal
 
+from cloche.egress.budget import MAX_CONNECTIONS
+
 _PR_SET_DUMPABLE = 4
+#: of the process's descriptors, for the connections of one sandbox: each takes two
+_SHARE = 1 / 4
+_LEAST_CONNECTIONS = 64
+
+
+def connections_of_one() -> int:
+    """How many connections one sandbox may have open so that the others have descriptors, too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(_LEAST_CONNECTIONS, int(soft * _SHARE / 2)))
 
 
 def harden() -> None:

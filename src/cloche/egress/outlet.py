@@ -21,6 +21,7 @@ from cloche.egress.outward.sockets import SocketStream
 from cloche.egress.outward.way_out import WayOut
 from cloche.egress.passage import Passage
 from cloche.egress.sniff import Seen
+from cloche.egress.tls.sni import RECORD_TYPES
 from cloche.model.egress import AuditLine
 
 
@@ -208,7 +209,7 @@ class Outlet:
         self._write(self._connection.line("allowed"))
 
     async def _late_words(self, speaks: asyncio.Task[bool]) -> bytes:
-        if await speaks and self._stream.peeked[:1] == b"\x16":
+        if await speaks and self._stream.peeked[0] in RECORD_TYPES:
             await self._look()
             known = await self._judgement.settle(self._connection.attempt)
             if self._is_for_requests(known):

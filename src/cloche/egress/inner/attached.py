@@ -15,6 +15,7 @@ from cloche.egress.budget import Budget
 from cloche.egress.deciding.attempt import Attempt, Decided, Undecided
 from cloche.egress.deciding.hostindex import HostIndex
 from cloche.egress.deciding.policy import Compiled, compile_policy
+from cloche.egress.hardened import connections_of_one
 from cloche.egress.held import Held
 from cloche.egress.hooks import LimitHit
 from cloche.egress.messages import Attach, Counted, GivenSecret, Happened
@@ -61,7 +62,7 @@ class Attached:
         self._secret_hosts = HostIndex()
         self._counting: asyncio.TimerHandle | None = None
         self._connections = self._denied = self._failed = 0
-        self.budget = Budget(EgressBudget(), attach.counters)
+        self.budget = Budget(EgressBudget(), attach.counters, most_connections=connections_of_one())
         self.set_policy(attach.policy, attach.secrets)
 
     @property

@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from cloche.egress.budget import TokenBucket
+from cloche.egress.budget import MAX_CONNECTIONS, TokenBucket
 from cloche.egress.inner import guest_words
 from cloche.egress.inner.guest_streams import Connect, switched
 from cloche.egress.inner.guest_words import MAX_STREAMS, FromGuest, Head, Need, Unknown
 from cloche.egress.outward.sockets import SocketStream
 
 PROTOCOL = b"cloche-door"
+#: streams of one guest, with those whose refusal is still being said: these are no connections any more
+MAX_OPEN = MAX_CONNECTIONS + MAX_STREAMS
 #: parked when nothing happens
 QUIET_STREAMS = 4
 #: how long what was needed once is kept ready
@@ -122,7 +124,7 @@ class Link:
     def _need(self, streams: int) -> None:
         self._needed_at = asyncio.get_running_loop().time()
         self._wanted = min(MAX_STREAMS, max(self._wanted, QUIET_STREAMS + streams))
-        if self._refill is None:
+        if self._refill is None and not self._is_full:
             for _ in range(min(streams - len(self._opening), MAX_STREAMS - len(self._parking))):
                 self._park_one()
             self._park()
@@ -134,8 +136,12 @@ class Link:
         if asyncio.get_running_loop().time() - self._needed_at > QUIET_AFTER_SECONDS:
             self._wanted = max(QUIET_STREAMS, self._wanted // 2)
             self._needed_at = asyncio.get_running_loop().time()
-        while len(self._parking) < self._wanted:
+        while len(self._parking) < self._wanted and not self._is_full:
             self._park_one()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._parking) + len(self._serving) >= MAX_OPEN
 
     def _park_one(self) -> None:
         task = asyncio.ensure_future(self._parked())
@@ -164,6 +170,7 @@ class Link:
         finally:
             self._serving.discard(task)
             used[0].close_now()
+            self._park()
 
     async def _wait_for_use(self, task: asyncio.Task[None]) -> tuple[SocketStream, Head] | None:
         """None: the guest has not used it as it should."""

@@ -16,7 +16,7 @@ _RECORD_HEADER = 5
 _MAX_RECORD_BYTES = 1 << 14
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 #: of TLS: servers were seen that pass over an alert or such in front of a hello, which would then be no hello here
-_RECORD_TYPES = frozenset({20, 21, 22, 23, 24})
+RECORD_TYPES = frozenset({20, 21, 22, 23, 24})
 _SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS = 0, 16, 43
 #: encrypted hellos, drafts included, and the encrypted server name that came before them
 _ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFFCE})
@@ -102,7 +102,7 @@ def _no_record(data: bytes) -> NeedMore | NotTls | None:
         return NeedMore(1)
     if data[0] & 0x80:
         return _ssl2(data)
-    if data[0] not in _RECORD_TYPES:
+    if data[0] not in RECORD_TYPES:
         return NotTls()
     if len(data) < 2:
         return NeedMore(2)
