@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cloche import Sandbox
-from tests.integration.door_fixtures import authority, dns, door, guest, neighbours, other, server
+from tests.integration.door_fixtures import authority, dns, door, got, guest, neighbours, other, server, swallower
 from tests.integration.node_harness import namespace_home
 
-__all__ = ["authority", "dns", "door", "guest", "neighbours", "other", "server"]
+__all__ = ["authority", "dns", "door", "got", "guest", "neighbours", "other", "server", "swallower"]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ The `conftest.py` of each folder that tests the door takes the fixtures from her
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,24 @@ def other() -> Iterator[StandInGuest]:
 @pytest.fixture
 def server() -> Iterator[Upstream]:
     with upstream(echo) as server:
+        yield server
+
+
+@pytest.fixture
+def got() -> bytearray:
+    """What the swallower has read."""
+    return bytearray()
+
+
+@pytest.fixture
+def swallower(got: bytearray) -> Iterator[Upstream]:
+    """It says nothing."""
+
+    def swallow(sock: socket.socket, _: Upstream) -> None:
+        while data := sock.recv(65536):
+            got.extend(data)
+
+    with upstream(swallow) as server:
         yield server
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests import ordinary_user
-from tests.integration.door_fixtures import authority, dns, door, guest, neighbours, other, server
+from tests.integration.door_fixtures import authority, dns, door, got, guest, neighbours, other, server, swallower
 from tests.security import planting
 
-__all__ = ["authority", "dns", "door", "guest", "neighbours", "other", "server"]
+__all__ = ["authority", "dns", "door", "got", "guest", "neighbours", "other", "server", "swallower"]
 HERE = Path(__file__).parent
 #: mode of ids → user of the host that has it, None for the one who runs the suite
 MODES = {"range": None, "helper": "cloche-test", "one": "cloche-test1"}

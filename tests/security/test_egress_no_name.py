@@ -6,14 +6,13 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from cloche.egress.messages import GivenSecret
 from cloche.model.egress import AcceptRule, EgressPolicy, EgressRule, Secret
 from tests.integration.door_guest import DoorProcess, GuestStream, StandInGuest
-from tests.integration.door_world import WAIT, Tls, Upstream, upstream
+from tests.integration.door_world import WAIT, Tls, Upstream
 
 LOOPBACK = ["127.0.0.0/8"]
 PLACEHOLDER = "cloche-secret-" + "0123456789abcdef" * 2
@@ -22,18 +21,8 @@ MODES = ["pass", "inspect", "paths", "secret"]
 
 
 @pytest.fixture
-def got() -> bytearray:
-    return bytearray()
-
-
-@pytest.fixture
-def server(got: bytearray) -> Iterator[Upstream]:
-    def swallow(sock: socket.socket, _: Upstream) -> None:
-        while data := sock.recv(65536):
-            got.extend(data)
-
-    with upstream(swallow) as server:
-        yield server
+def server(swallower: Upstream) -> Upstream:
+    return swallower
 
 
 def attach(door: DoorProcess, guest: StandInGuest, server: Upstream, mode: str) -> None:

@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloche.images import sparse
+from tests.unit.images.sparse_making import a_file
 
 MIB = 1 << 20
-
-
-def a_file(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
-    with open(path, "wb") as file:
-        file.truncate(size)
-        for offset, data in pieces.items():
-            os.pwrite(file.fileno(), data, offset)
-    return path
 
 
 def test_a_checksum_stays_what_manifests_on_disks_say(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cloche.engines.vm.bundle import Bundle
 from cloche.engines.vm.captures import Manifest, Sum
 from cloche.engines.vm.plan import Ground, Size
 from cloche.model.errors import EngineError, UnavailableError
+from tests.unit.images.sparse_making import a_file
 
 pytestmark = pytest.mark.anyio
 GROUND = Ground(
@@ -23,14 +24,6 @@ TAKEN = captures.Taken(size=Size(ram_mib=128, vcpus=1, disk_mib=64))
 MIB = 1 << 20
 
 
-def sparse(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
-    with open(path, "wb") as file:
-        file.truncate(size)
-        for offset, data in pieces.items():
-            os.pwrite(file.fileno(), data, offset)
-    return path
-
-
 @pytest.mark.parametrize("field", ["qemu", "kernel", "root", "accelerator", "cpu"])
 def test_whatever_differs_is_named(field: str) -> None:
     captures.require_same(HERE, GROUND)
@@ -40,7 +33,7 @@ def test_whatever_differs_is_named(field: str) -> None:
 
 
 def manifest(directory: Path) -> Manifest:
-    files = {name: captures.summed(sparse(directory / name, MIB, {0: name.encode()})) for name in captures.FILES}
+    files = {name: captures.summed(a_file(directory / name, MIB, {0: name.encode()})) for name in captures.FILES}
     return Manifest(size_bytes=1, files=files, requires=HERE, taken=TAKEN)
 
 
