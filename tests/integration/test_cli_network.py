@@ -159,6 +159,18 @@ def test_questions_of_a_session_of_code(place: str, fetch: str) -> None:
         assert program.is_as_before
 
 
+@pytest.mark.parametrize("command", ["run", "code"])
+def test_a_question_of_a_command_whose_answer_is_json(
+    command: str, place: str, curl: tuple[str, ...], fetch: str
+) -> None:
+    argv = ("--", *curl) if command == "run" else ("-c", fetch)
+    with TerminalProgram(command, "--json", "--net", f"?{place}", *argv, cols=200) as program:
+        program.until("(d)eny: ")
+        program.type("o\n")
+        program.until("hello")
+        assert program.ended() == 0
+
+
 def test_a_cell_that_was_refused_something_says_so(port: int, fetch: str) -> None:
     with TerminalProgram("code", "--net", "other.example", cols=200) as program:
         program.until(">>> ")

@@ -69,6 +69,7 @@ def run(
     # no signal may come between the start and the moment from which it is known what is to be killed
     started = sandbox.spawn(*argv, stdin=streams.stdin, pty=pty, follow=True, **process)
     if as_json:
+        ask_meanwhile(sandbox, began, stdin=streams.stdin)
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
     asks = asks_of(sandbox, began)
     status = status_of(attach.run(started, watch, asks, stdin=streams.stdin, terminal=streams.terminal))
@@ -85,6 +86,15 @@ def asks_of(sandbox: Sandbox, began: float) -> Source | None:
     from cloche.cli.asking import Source
 
     return Source(sandbox, began)
+
+
+def ask_meanwhile(sandbox: Sandbox, began: float, *, stdin: bool) -> None:
+    """The same for a command that shows nothing before its end. `stdin`: what is typed is the command's."""
+    asks = asks_of(sandbox, began)
+    if asks is not None:
+        from cloche.cli import asking, gate
+
+        asking.begin(asks, asking.face(gate.Gate(), stdin=stdin))
 
 
 def found(box: str) -> Sandbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def _described(given: dict[str, Any]) -> dict[str, Any]:
 
 def _cell(session: Session, code: str, as_json: bool) -> int:
     stream = session.stream(code)
+    if as_json:
+        execution.ask_meanwhile(session.sandbox, time.time(), stdin=False)
     done = session.watch.interruptible(stream.result) if as_json else session.cell(stream)
     if as_json:
         render.print_json(cellview.as_json(session.sandbox.id, done))
