@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from cloche.egress.hooks import Site
-from cloche.egress.tls import authority as authority_module
+from cloche.egress.tls import certificates as certificates_module
 from cloche.egress.tls.authority import Authority
 from cloche.egress.tls.inspect import Inspector
 from tests.egress_peers import (
@@ -137,7 +137,7 @@ async def test_a_host_inside_that_differs_from_the_name_outside(inspector, ours,
 
 def expired(theirs):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(authority_module, "LEAF_LIFE", datetime.timedelta(hours=-1))
+        patch.setattr(certificates_module, "LEAF_LIFE", datetime.timedelta(hours=-1))
         return Authority(theirs._key, theirs._certificate).context(NAME)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import ipaddress
 import os
 import ssl
 import stat
@@ -20,25 +19,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cloche.egress.tls.certificates import key_pem, leaf_certificate, now, own_certificate
 from cloche.model.errors import UnavailableError
 
-LIFE = datetime.timedelta(days=3650)
 #: one with less than this left is replaced when the door starts
 RENEW_BEFORE = datetime.timedelta(days=90)
-LEAF_LIFE = datetime.timedelta(days=6)
-#: clocks inside may be behind, after a fork above all
-BACKDATED = datetime.timedelta(days=1)
 #: a context is made anew long before its certificate ends
 CONTEXT_SECONDS = 24 * 3600
 MAX_CONTEXTS = 256
+#: that OpenSSL keeps in a context, of TLS 1.2 without tickets. The ssl module cannot tell it to keep none, and its own
+#: bound is 20,000 in each
+MAX_SESSIONS = 256
 MAX_FILE_BYTES = 64 << 10
 #: protocols that a client may ask for (ALPN); the older one is what `curl --http1.0` names, and nothing else with it
 SPOKEN_INSIDE = ["http/1.1", "http/1.0"]
-_SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
 
 class AuthorityError(UnavailableError):
@@ -71,7 +68,7 @@ class Authority:
     def new(cls) -> Authority:
         """One that no file knows."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return cls(key, _own_certificate(key))
+        return cls(key, own_certificate(key))
 
     @property
     def pem(self) -> str:
@@ -81,20 +78,22 @@ class Authority:
     def context(self, host: str) -> ssl.SSLContext:
         """A server's context that shows a certificate of this name or address. Raises ValueError for what cannot
         stand in a certificate."""
-        made_at, context = self._contexts.get(host, (float("-inf"), None))
-        now = time.monotonic()
-        if context is None or now - made_at > CONTEXT_SECONDS:
-            made_at, context = now, self._new_context(host)
-        self._contexts[host] = (made_at, context)
+        found = self._fresh(host) or (time.monotonic(), self._new_context(host))
+        self._contexts[host] = found
         self._contexts.move_to_end(host)
         if len(self._contexts) > MAX_CONTEXTS:
             self._contexts.popitem(last=False)
-        return context
+        return found[1]
 
     def is_known(self, host: str) -> bool:
         """Whether `context` has it at hand; otherwise it costs a signature."""
-        made_at, _ = self._contexts.get(host, (float("-inf"), None))
-        return time.monotonic() - made_at <= CONTEXT_SECONDS
+        return self._fresh(host) is not None
+
+    def _fresh(self, host: str) -> tuple[float, ssl.SSLContext] | None:
+        found = self._contexts.get(host)
+        if found is None or time.monotonic() - found[0] > CONTEXT_SECONDS:
+            return None
+        return found if found[1].session_stats()["number"] < MAX_SESSIONS else None
 
     def _new_context(self, host: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -105,94 +104,18 @@ class Authority:
         context.num_tickets = 0
         chain = [self.certificate(host), self._certificate]
         pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
-        _load_chain(context, pem + _key_pem(self._leaf_key))
+        _load_chain(context, pem + key_pem(self._leaf_key))
         return context
 
     def certificate(self, host: str) -> x509.Certificate:
         """Of one name or address, signed by the authority. Raises ValueError."""
-        now = _now()
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_name(host if len(host) <= 64 else "cloche"))
-            .issuer_name(self._certificate.subject)
-            .public_key(self._leaf_key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(max(now - BACKDATED, self._certificate.not_valid_before_utc))
-            .not_valid_after(now + LEAF_LIFE)
-        )
-        for extension, critical in self._leaf_extensions(host):
-            builder = builder.add_extension(extension, critical)
-        return builder.sign(self._key, hashes.SHA256())
-
-    def _leaf_extensions(self, host: str) -> list[tuple[x509.ExtensionType, bool]]:
-        return [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_usage(signs_certificates=False), True),
-            (_SERVER, False),
-            (x509.SubjectAlternativeName([_general_name(host)]), False),
-            (x509.SubjectKeyIdentifier.from_public_key(self._leaf_key.public_key()), False),
-            (x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False),
-        ]
+        return leaf_certificate(host, self._leaf_key, self._certificate, self._key)
 
     def _left(self) -> datetime.timedelta:
-        return self._certificate.not_valid_after_utc - _now()
+        return self._certificate.not_valid_after_utc - now()
 
     def _file(self) -> bytes:
-        return _key_pem(self._key) + self.pem.encode("ascii")
-
-
-def _own_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    # each has a name of its own: two with one name and different keys would be taken for each other
-    name = _name(f"Cloche sandbox authority {os.urandom(4).hex()}")
-    now = _now()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 2 * BACKDATED)
-        .not_valid_after(now + LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(_SERVER, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    return builder.sign(key, hashes.SHA256())
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    with contextlib.suppress(ValueError):
-        return x509.IPAddress(ipaddress.ip_address(host))
-    return x509.DNSName(host)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+        return key_pem(self._key) + self.pem.encode("ascii")
 
 
 def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:

@@ -13,7 +13,7 @@ import sys
 import pytest
 from cryptography import x509
 
-from cloche.egress.tls import authority
+from cloche.egress.tls import authority, certificates
 from cloche.egress.tls.authority import Authority, AuthorityError
 
 
@@ -69,7 +69,7 @@ def test_a_damaged_file_is_not_used(tmp_path, damage):
 
 def test_a_key_of_another_certificate_is_not_used(tmp_path):
     Authority.open(tmp_path)
-    the_file(tmp_path).write_bytes(authority._key_pem(Authority.new()._key) + Authority.new().pem.encode())
+    the_file(tmp_path).write_bytes(certificates.key_pem(Authority.new()._key) + Authority.new().pem.encode())
     with pytest.raises(AuthorityError, match="damaged"):
         Authority.open(tmp_path)
 
@@ -83,7 +83,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def test_one_that_ends_soon_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(authority, "LIFE", datetime.timedelta(days=30))
+    monkeypatch.setattr(certificates, "LIFE", datetime.timedelta(days=30))
     old = Authority.open(tmp_path)
     monkeypatch.undo()
     new = Authority.open(tmp_path)
