@@ -264,6 +264,15 @@ def test_the_command_says_where_it_listens_and_what_fails(serving, tmp_path):
         assert command.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
+def test_a_port_that_is_taken_is_told_with_a_way_out(serving):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        Command(serving.id, f"{taken.getsockname()[1]}:8000") as command,
+    ):
+        assert "cannot listen on" in command.process.stderr.readline()
+        assert command.process.stderr.readline().startswith(f"  try: cloche forward {serving.id} 8000")
+
+
 @pytest.mark.parametrize("words", [["x"], ["0"], ["1:2:3"], ["65536"], ["--unix", "p", "1", "2"], ["1:"]])
 def test_words_that_are_no_ports_are_refused(serving, words):
     with Command(serving.id, *words) as command:

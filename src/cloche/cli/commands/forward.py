@@ -103,7 +103,9 @@ def _side(text: str, whole: str) -> tuple[int | None, str | None]:
         return None, text
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text), None
-    raise InvalidError(f"{whole!r} is not [LOCAL:]REMOTE", field="remote", remedy=_REMEDY)
+    raise InvalidError(
+        f"{whole!r} is not [LOCAL:]REMOTE: ports are 1 to 65535, a path has a /", field="remote", remedy=_REMEDY
+    )
 
 
 def _at_socket(lines: Sequence[Line], path: str) -> Line:
@@ -135,9 +137,12 @@ def _begun(sandbox: Sandbox, line: Line, host: str) -> Forward:
         return sandbox.forward(
             line.port, unix=line.unix, local_host=host, local_port=line.local_port, local_unix=line.local_unix
         )
-    except UnavailableError:
-        if line.is_fixed or not line.local_port:
+    except UnavailableError as error:
+        if not line.local_port:
             raise
+        if line.is_fixed:
+            remedy = f"cloche forward {sandbox.name or sandbox.id} {line.remote}  (takes a port that is free)"
+            raise UnavailableError(error.message, remedy=remedy) from error
     return sandbox.forward(line.port, unix=line.unix, local_host=host)
 
 
