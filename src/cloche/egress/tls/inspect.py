@@ -143,7 +143,12 @@ def _check(hello: ClientHello, site: Site) -> None:
         raise HelloRefusedError(f"the TLS hello names another host ({hello.sni})", tls_alert("unrecognized_name"))
     if hello.alpn and not set(SPOKEN_INSIDE) & set(hello.alpn):
         # OpenSSL would go on as if nothing had been asked
-        raise HelloRefusedError(f"the client speaks {', '.join(hello.alpn)} only, the door HTTP/1.1", _NO_PROTOCOL)
+        raise HelloRefusedError(f"the client speaks {_some(hello.alpn)} only, the door HTTP/1.1", _NO_PROTOCOL)
+
+
+def _some(protocols: tuple[str, ...]) -> str:
+    """They may fill a whole hello, and the log has room for what people read."""
+    return ", ".join(protocols[:8])[:100]
 
 
 def _names(sni: str, host: str) -> bool:
