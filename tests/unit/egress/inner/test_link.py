@@ -15,11 +15,6 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 HEAD = framed({"kind": "proxy"})
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Guest:
     """It uses each stream at once. `served`: those that the door carries."""
 

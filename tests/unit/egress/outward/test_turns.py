@@ -13,11 +13,6 @@ from cloche.egress.outward.turns import Turns
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Servers:
     """Answers when the test says so. `running`: names that are being looked up, and what ends each for good."""
 

@@ -13,11 +13,6 @@ from cloche.egress.tls.handshakes import MAX_HANDSHAKES, NEW_NAMES_AT_ONCE, Hand
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def new_names(turns: Handshakes, count: int) -> None:
     for _ in range(count):
         async with turns.one(lambda: True):
