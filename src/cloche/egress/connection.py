@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from cloche.egress.deciding.attempt import Attempt, Decided
 from cloche.egress.deciding.policy import remedy_words
@@ -47,6 +48,8 @@ class Connection:
     process: str = ""
     decision: Decided | None = None
     granted: set[Grant] = field(default_factory=set)
+    meanings: set[tuple[str, str]] = field(default_factory=set)
+    """Methods and paths of the request that is carried now: sites may take it for any of them."""
     sent: int = 0
     received: int = 0
     began: float = field(default_factory=time.time)
@@ -55,6 +58,12 @@ class Connection:
 
     def __post_init__(self) -> None:
         self.held = Share(self.attached.held)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """All that a change of the policy may deny."""
+        yield self.attempt
+        for method, path in self.meanings - {(self.attempt.method, self.attempt.path)}:
+            yield replace(self.attempt, method=method, path=path)
 
     def room(self, wanted: int, *, sending: bool) -> int:
         return self.attached.budget.room(wanted, sending=sending)

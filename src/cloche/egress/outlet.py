@@ -59,8 +59,7 @@ class Outlet:
 
     def review(self) -> None:
         """The policy is another: what it would not allow any more ends now."""
-        verdict = self._attached.decide(self._connection.attempt)
-        if not self._stays(verdict):
+        if not all(self._stays(self._attached.decide(attempt)) for attempt in self._connection.attempts()):
             self._revoke()
 
     def review_neighbour(self) -> None:

@@ -56,6 +56,7 @@ class Passage:
         if isinstance(verdict, Undecided):
             return Decided(action="deny", rule="undecided", reason="what the rule asks for is not known here")
         self._connection.attempt = attempt
+        self._connection.meanings.add((attempt.method or "", attempt.path or ""))
         return verdict if verdict.action == "allow" else _allowed(verdict)
 
     async def _with_address(self, attempt: Attempt) -> tuple[Attempt, Decided | Undecided]:
@@ -103,6 +104,7 @@ class Passage:
 
     def record(self, exchange: Exchange) -> None:
         self.requests += 1
+        self._connection.meanings.clear()
         self._attached.write(self._connection.request_line(exchange))
 
     def happened(self, kind: str, data: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ DENIALS = {
     "address": policy("!127.0.0.0/8,up.test:80@127.0.0.0/8"),
     "protocol": TLS_ONLY,
 }
+NO_DELETE = EgressPolicy(
+    rules=[EgressRule(action="deny", hosts=["up.test"], methods=["DELETE"]), *(OPEN.rules if OPEN else [])]
+)
 WIDER = policy("up.test:80@127.0.0.0/8,other.test")
 #: more than any of them takes to reach its site
 TURNS = 60
@@ -67,6 +70,18 @@ def test_what_stays_allowed_is_carried_whenever_the_change_comes(asking):
     for turn in range(TURNS):
         here = asyncio.run(changed_at(turn, ASKINGS[asking], OPEN, becomes(WIDER)))
         assert b"answer" in here.said
+
+
+@pytest.mark.parametrize("asking", ["request", "request by SOCKS", "request by proxy"])
+def test_a_request_that_sites_may_take_for_what_is_denied_is_not_carried(asking):
+    by = ASKINGS[asking]
+    by = Asking(by.via, by.says.replace(b"Host:", b"X-HTTP-Method-Override: DELETE\r\nHost:"))
+    survived = []
+    for turn in range(TURNS):
+        here = asyncio.run(changed_at(turn, by, OPEN, becomes(NO_DELETE)))
+        if b"answer" in here.said:
+            survived.append(turn)
+    assert not survived
 
 
 @pytest.mark.parametrize("words", ["peer.sandbox", "peer.sandbox:80"])

@@ -43,13 +43,14 @@ class ProxyClient:
 
     def review(self) -> None:
         """The policy is another: a request that it does not allow ends in the middle."""
-        attempt = self._connection.attempt
-        if not attempt.host or self._revoked or self._task is None:
+        if not self._connection.attempt.host or self._revoked or self._task is None:
             return
-        verdict = self._attached.decide(attempt)
-        if isinstance(verdict, Decided) and verdict.action == "deny":
-            self._connection.decision = verdict
-            self._revoke(self._task)
+        for attempt in self._connection.attempts():
+            verdict = self._attached.decide(attempt)
+            if isinstance(verdict, Decided) and verdict.action == "deny":
+                self._connection.decision = verdict
+                self._revoke(self._task)
+                return
 
     def review_neighbour(self) -> None:
         attempt = self._connection.attempt
