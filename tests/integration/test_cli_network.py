@@ -159,6 +159,23 @@ def test_questions_of_a_session_of_code(place: str, fetch: str) -> None:
         assert program.is_as_before
 
 
+def test_a_policy_that_asks_later_asks_in_what_is_open_already(place: str, curl: tuple[str, ...], fetch: str) -> None:
+    with Sandbox.create(name="open") as box:
+        with TerminalProgram("code", "open", cols=200) as code, TerminalProgram("shell", "open", cols=200) as shell:
+            code.until(">>> ")
+            shell.type(READY)
+            shell.until("ready\r\n")
+            box.set_policy(f"?{place}")
+            shell.type(f"{' '.join(curl)}\n")
+            shell.until("Type a letter")
+            _answer(shell)
+            shell.until("hello")
+            code.type(f"{fetch}\n")
+            code.until("(d)eny: ")
+            code.type("o\n")
+            code.until("hello")
+
+
 @pytest.mark.parametrize("command", ["run", "code"])
 def test_a_question_of_a_command_whose_answer_is_json(
     command: str, place: str, curl: tuple[str, ...], fetch: str

@@ -71,17 +71,18 @@ def run(
     if as_json:
         ask_meanwhile(sandbox, began, stdin=streams.stdin)
         return _told(sandbox, attach.collect(started, watch, stdin=streams.stdin), began)
-    asks = asks_of(sandbox, began)
+    asks = asks_of(sandbox, began, later=streams.terminal)
     status = status_of(attach.run(started, watch, asks, stdin=streams.stdin, terminal=streams.terminal))
     if status and not streams.terminal and sys.stderr.isatty() and (refused := told_refused(sandbox, began)):
         say(refused)
     return status
 
 
-def asks_of(sandbox: Sandbox, began: float) -> Source | None:
-    """None: its policy asks nothing."""
+def asks_of(sandbox: Sandbox, began: float, *, later: bool = False) -> Source | None:
+    """None: its policy asks nothing. `later`: what is begun lasts, and the policy may be another one meanwhile."""
     policy = sandbox.known.spec.egress
-    if policy is None or "ask" not in (policy.default, *(rule.action for rule in policy.rules)):
+    asks_now = policy is not None and "ask" in (policy.default, *(rule.action for rule in policy.rules))
+    if not (asks_now or later):
         return None
     from cloche.cli.asking import Source
 

@@ -57,9 +57,11 @@ class Session:
     _asker: Asker | None = None
     _told: str = ""
     _prompt: str = ""
+    _is_typed: bool = False
 
     def run(self) -> int:
         """Until Ctrl-D or :quit → 0. Raises Ended, SandboxDeadError, NodeUnreachableError."""
+        self._is_typed = True
         while True:
             with _history(self.language):
                 line = self._read()
@@ -118,7 +120,7 @@ class Session:
         self._told = text or self._told
 
     def _asking(self, began: float) -> AbstractContextManager[Gate | None]:
-        asks = execution.asks_of(self.sandbox, began)
+        asks = execution.asks_of(self.sandbox, began, later=self._is_typed)
         if asks is None:
             return nullcontext()
         if self._asker is None:
