@@ -12,10 +12,15 @@ from tests.integration.program_world import DENIED, INSPECTED, PARTLY, World, pr
 
 SOURCE = """
 import java.net.*;
+import java.net.http.*;
 public class Fetch {
     public static void main(String[] urls) throws Exception {
         for (String url : urls) {
             try {
+                if (url.startsWith("+")) {
+                    newer(url.substring(1));
+                    continue;
+                }
                 HttpURLConnection asked = (HttpURLConnection) new URI(url).toURL().openConnection();
                 int status = asked.getResponseCode();
                 var body = status < 400 ? asked.getInputStream() : asked.getErrorStream();
@@ -24,6 +29,13 @@ public class Fetch {
                 System.out.println("failed " + error.getClass().getSimpleName());
             }
         }
+    }
+
+    /** This client proposes HTTP/2 wherever it asks. */
+    static void newer(String url) throws Exception {
+        var asked = HttpRequest.newBuilder(new URI(url)).POST(HttpRequest.BodyPublishers.ofString("abc"));
+        var answer = HttpClient.newHttpClient().send(asked.build(), HttpResponse.BodyHandlers.ofString());
+        System.out.println(answer.statusCode() + " " + answer.version() + " " + answer.body().strip());
     }
 }
 """
@@ -57,6 +69,8 @@ def test_java_fetches_and_is_refused(box, world):
         world.url(PARTLY, "https", "/open/page.json"),
         world.url(PARTLY, "https", "/other"),
         world.url(DENIED),
+        f"+{world.url(INSPECTED, path='/echo')}",
+        f"+{world.url(INSPECTED, 'https', '/echo')}",
     ]
     done = told(box, "redirect", "java", "-Xmx200m", "Fetch.java", *urls)
     said = done.stdout.splitlines()
@@ -64,4 +78,5 @@ def test_java_fetches_and_is_refused(box, world):
     assert said[1:3] == [f"200 hello from {INSPECTED} over https", '200 {"open": true}'], done.stdout + done.stderr
     assert said[3].startswith("403 ") and "egress_denied" in said[3]
     assert said[4] == "failed UnknownHostException"
+    assert said[5:] == ["200 HTTP_1_1 POST 3"] * 2
     assert done.stderr == ""
