@@ -8,7 +8,7 @@ const (
 	// what nobody has heard is told again after so long
 	patience = time.Second
 	// kinds that are told apart at once; the others share one
-	maxKinds = 256
+	maxKinds = 64
 	maxCount = 1_000_000
 )
 
