@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import click
 import msgspec
 
 from cloche.cli import arguments, failure, interrupts, policyview, render
 from cloche.model.egress import AuditLine
+from cloche.model.errors import ClocheError
 from cloche.sdk._sync.node import Node
 from cloche.sdk._sync.sandbox import Sandbox
 
@@ -44,16 +46,27 @@ def log(
     cloche policy log -f --host api.example.com work
     """
     wanted = [*verdicts, *(["denied"] if denied else [])]
-    names = {} if as_json else {known.id: known.name for known in Sandbox.list() if known.name}
+    names = None if as_json or box else {known.id: known.name for known in Sandbox.list() if known.name}
+    told = 0
     begin = None if since is None else time.time() - since
     with interrupts.orderly():
         try:
             for line in _read(Look(box, wanted, host), begin, tail, follow):
                 _print(line, names, as_json)
+                told += 1
         except KeyboardInterrupt:
             if not follow:
                 raise
+    if box and not told and _is_closed(box):
+        # whatever it tries, nothing of it comes to the door
+        failure.say(f"  a closed sandbox has none; what it has tried: cloche policy suggest {render.clean(box)}")
     return 0
+
+
+def _is_closed(box: str) -> bool:
+    with suppress(ClocheError):
+        return Sandbox.from_id(box).known.spec.egress is None
+    return False
 
 
 class Look:
@@ -95,7 +108,7 @@ def _key(line: AuditLine) -> bytes:
     return msgspec.json.encode(line)
 
 
-def _print(line: AuditLine, names: dict[str, str], as_json: bool) -> None:
+def _print(line: AuditLine, names: dict[str, str] | None, as_json: bool) -> None:
     if as_json:
         render.write(json.dumps(msgspec.to_builtins(line)) + "\n")
     else:

@@ -97,11 +97,12 @@ def preset(found: PresetInfo) -> Iterator[str]:
         yield from _titled("way out", clean(found.way_out))
 
 
-def log_line(line: AuditLine, names: dict[str, str], columns: int | None) -> str:
-    """One line of the log. `names`: id → name of sandboxes, for those that have one."""
-    who = line.sandbox or names.get(line.sandbox_id) or line.sandbox_id
+def log_line(line: AuditLine, names: dict[str, str] | None, columns: int | None) -> str:
+    """One line of the log. `names`: id → name of sandboxes, for those that have one; None: all lines are of one, which
+    is not named."""
+    who = [] if names is None else [clean(line.sandbox or names.get(line.sandbox_id) or line.sandbox_id)]
     parts = [
-        render.clock(line.time), f"{clean(line.verdict):<7}", clean(who), clean(_place(line)),
+        render.clock(line.time), f"{clean(line.verdict):<7}", *who, clean(_place(line)),
         *([clean(_why(line))] if line.rule or line.reason else []),
         *([f"by {clean(line.process)}"] if line.process else []),
         *([f"{render.size(line.sent_bytes)} out {render.size(line.received_bytes)} in"] if _moved(line) else []),
@@ -114,11 +115,13 @@ def log_line(line: AuditLine, names: dict[str, str], columns: int | None) -> str
 def places(tried: Sequence[Tried]) -> str:
     """ "UDP to ntp.example:123, ping to 192.0.2.1 and 3 more", of what is no TCP."""
     more = len(tried) - MAX_PLACES
-    named = (_outside_tcp(one.protocol, one.host, one.port) for one in tried[:MAX_PLACES])
+    named = (outside_tcp(one.protocol, one.host, one.port) for one in tried[:MAX_PLACES])
     return clean(", ".join(named)) + (f" and {more} more" if more > 0 else "")
 
 
-def _outside_tcp(protocol: str, host: str, port: int) -> str:
+def outside_tcp(protocol: str, host: str, port: int) -> str:
+    """ "UDP to ntp.example:123"; a host "*" is several."""
+    host = "several places" if host == "*" else host
     host = f"[{host}]" if ":" in host else host
     return f"{UNCARRIED.get(protocol, protocol)} to {host}{f':{port}' if port else ''}"
 
@@ -131,7 +134,7 @@ def _place(line: AuditLine) -> str:
         status = f" {line.status}" if line.status else ""
         return f"{line.method} {scheme}://{host}{port}{line.path}{status}"
     if line.via == "inside":
-        return _outside_tcp(line.protocol, "several places" if line.host == "*" else line.host, line.port)
+        return outside_tcp(line.protocol, line.host, line.port)
     if line.host == "*":
         return "several places"
     return f"{host}:{line.port}" if line.port else f"{host} (name)"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from shlex import quote
 from typing import Any
 
+from cloche.cli import policyview
 from cloche.cli.render import clean
 from cloche.model.egress import AuditLine
 from cloche.model.egress_checks import PRESET
@@ -95,6 +96,8 @@ def _who(lines: Sequence[AuditLine]) -> str:
 
 
 def _place(line: AuditLine) -> str:
+    if line.via == "inside":
+        return clean(f"{policyview.outside_tcp(line.protocol, line.host[:253], line.port)} ({line.reason})")
     host = f"[{line.host}]" if ":" in line.host else line.host
     port = f":{line.port}" if line.port else ""
     return clean(f"{host[:253]}{port}") + (f" ({clean(_why(line))})" if line.rule != "closed" else "")

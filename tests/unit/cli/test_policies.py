@@ -134,6 +134,7 @@ def test_a_state_for_people() -> None:
 ])  # fmt: skip
 def test_lines_of_the_log(line: AuditLine, shown: str) -> None:
     assert policyview.log_line(line, {"sb_1": "work"}, None).endswith(shown)
+    assert "work" not in policyview.log_line(line, None, None)
     assert len(policyview.log_line(line, {}, 30)) <= 30
 
 
@@ -155,6 +156,11 @@ def test_what_was_refused_is_told_with_what_allows_it() -> None:
     near = msgspec.structs.replace(denied, rule="loopback address", reason="default does not open 127.0.0.1")
     assert "(loopback address: default does not open 127.0.0.1)" in refusals.told([near], [], None)
     closed = AuditLine(time=0, sandbox_id="s", via="", verdict="denied", host="x\x1b.example", rule="closed")
+    inside = AuditLine(time=0, sandbox_id="sb_1", via="inside", verdict="denied", host="b.example", port=123,
+                       protocol="udp", rule="no-udp", reason="UDP does not leave a sandbox")  # fmt: skip
+    assert refusals.told([inside], [], None) == (
+        "cloche: the network policy refused UDP to b.example:123 (UDP does not leave a sandbox)"
+    )
     assert refusals.told([closed], [], None) == "cloche: the sandbox has no network, and refused x\\x1b.example"
 
 

@@ -99,7 +99,7 @@ class Questions:
             return "no"
         if name.endswith(NEIGHBOURS):
             neighbour = self._attached.world.neighbours(self._attached.project, name.removesuffix(NEIGHBOURS))
-            return "yes" if neighbour is not None else "no"
+            return "yes" if neighbour is not None else self._absent(name, "no sandbox has this name")
         if self._is_behind_proxy(name) or not self._attached.may_look_up(name):
             # a connection to it is decided first, and looks it up then
             return "yes"
@@ -111,12 +111,18 @@ class Questions:
                 if not self._attached.may_look_up(name):
                     # not any more: it has waited
                     return "no"
-                return "yes" if await self._attached.world.resolver.addresses(name, self._attached.id) else "no"
+                found = await self._attached.world.resolver.addresses(name, self._attached.id)
+                return "yes" if found else self._absent(name, "there is no such name")
         except ResolveError as error:
             self._write(name, "failed", str(error))
         except LimitHit as hit:
             self._write(name, "limit", hit.reason, f"budget {hit.limit}")
         return "fail"
+
+    def _absent(self, name: str, reason: str) -> Literal["no"]:
+        """For the code it is as if it were denied, so somebody has to say that it is not."""
+        self._write(name, "failed", reason)
+        return "no"
 
     def _is_behind_proxy(self, name: str) -> bool:
         """Then the proxy knows it, and perhaps nobody here."""
