@@ -63,6 +63,30 @@ func TestSocketIsFoundByItsFourNumbers(t *testing.T) {
 	}
 }
 
+func TestASocketOfDatagramsIsFoundByItsFourNumbers(t *testing.T) {
+	o := newOwnersOr(t)
+	for _, address := range []string{"127.0.0.1:9", "[::1]:9"} {
+		socket, err := net.Dial("udp", address)
+		if err != nil {
+			t.Skip(err)
+		}
+		defer socket.Close()
+		from, to := socket.LocalAddr().(*net.UDPAddr).AddrPort(), socket.RemoteAddr().(*net.UDPAddr).AddrPort()
+		inode, uid, ok := o.ask(syscall.IPPROTO_UDP, from, to)
+		if !ok {
+			t.Skip("this kernel does not tell whose datagrams are")
+		}
+		o.last = []int{os.Getpid()}
+		if pid := o.holder(inode); pid != os.Getpid() || uid != os.Getuid() {
+			t.Error(pid, uid)
+		}
+		_ = socket.Close()
+		if _, _, ok := o.ask(syscall.IPPROTO_UDP, from, to); ok {
+			t.Error("a socket that is closed is found")
+		}
+	}
+}
+
 func BenchmarkOwner(b *testing.B) {
 	o := newOwnersOr(b)
 	from, to := clientOf(pairOf(b, "127.0.0.1:0"))
