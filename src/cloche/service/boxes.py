@@ -111,19 +111,27 @@ _Failed = tuple[type[BaseException], BaseException, TracebackType]
 
 
 def _retry_with_rights(remove: Callable[..., Any], path: str, failed: _Failed) -> None:
-    """Code in a sandbox may leave directories that not even their owner may enter."""
+    """Code in a sandbox may leave directories that not even their owner may enter, and more of them inside."""
     error = failed[1]
     if isinstance(error, FileNotFoundError):
         return
     if not isinstance(error, PermissionError):
         raise error
-    for locked in (os.path.dirname(path), path):
-        if os.path.isdir(locked) and not os.path.islink(locked):
-            os.chmod(locked, stat.S_IRWXU)
+    if not [locked for locked in (os.path.dirname(path), path) if _unlocked(locked)]:
+        raise error
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_retry_with_rights)
     else:
         os.unlink(path)
+
+
+def _unlocked(path: str) -> bool:
+    """Whether it was a directory that its owner had no rights to, and has them now."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode) or mode & stat.S_IRWXU == stat.S_IRWXU:
+        return False
+    os.chmod(path, stat.S_IRWXU)
+    return True
 
 
 def failure_of(error: OSError, what: str) -> ClocheError:

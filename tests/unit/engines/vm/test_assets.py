@@ -75,12 +75,18 @@ def test_a_guest_that_is_missing_is_said(home: Path, tmp_path: Path) -> None:
         assets.current(home, tmp_path / "none")
 
 
+def change(path: Path, content: bytes) -> None:
+    """Also as an ordinary user, whom its mode keeps from writing into it."""
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
 def test_an_initramfs_that_is_lost_or_changed_is_built_again(home: Path, guest: Path) -> None:
     keep(home)
     found = assets.current(home, guest)
     content = found.initramfs.read_bytes()
-    for damage in (found.initramfs.unlink, lambda: found.initramfs.write_bytes(b"short"),
-                   lambda: found.initramfs.write_bytes(bytes(len(content)))):  # fmt: skip
+    for damage in (found.initramfs.unlink, lambda: change(found.initramfs, b"short"),
+                   lambda: change(found.initramfs, bytes(len(content)))):  # fmt: skip
         damage()
         assert assets.find(home) is None
         assert assets.current(home, guest).initramfs.read_bytes() == content
@@ -89,7 +95,7 @@ def test_an_initramfs_that_is_lost_or_changed_is_built_again(home: Path, guest: 
 def test_a_kernel_that_was_changed_is_not_used(home: Path, guest: Path) -> None:
     keep(home)
     found = assets.current(home, guest)
-    found.kernel.write_bytes(vmlinux() + b"x")
+    change(found.kernel, vmlinux() + b"x")
     assert assets.find(home) is None
     with pytest.raises(UnavailableError):
         assets.current(home, guest)
@@ -112,14 +118,14 @@ def test_times_alone_are_mended_by_reading(home: Path, guest: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version":1}', b"\xff", bytes(3 << 20)])
 def test_a_pointer_that_cannot_be_read_is_none(home: Path, content: bytes) -> None:
     keep(home)
-    (home / "vm/assets.json").write_bytes(content)
+    change(home / "vm/assets.json", content)
     assert assets.find(home) is None and assets.read_pointer(home) is None
 
 
 def test_a_pointer_leads_nowhere_else(home: Path) -> None:
     pointer = home / "vm/assets.json"
     kernel_id = keep(home).kernel_id
-    pointer.write_text(pointer.read_text().replace(kernel_id, "../" * 20 + "0000"))
+    change(pointer, pointer.read_bytes().replace(kernel_id.encode(), b"../" * 20 + b"0000"))
     assert assets.read_pointer(home) is None
 
 

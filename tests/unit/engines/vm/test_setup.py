@@ -307,11 +307,13 @@ def test_verify_reads_everything_and_mends_it(home: Path, set_up: SetUp) -> None
     before = found(home)
     assert "every file is as it was made" in [step.summary for step in set_up(verify="1")]
     stamp = before.kernel.stat()
+    before.kernel.chmod(0o600)
     before.kernel.write_bytes(bytes(stamp.st_size))
     os.utime(before.kernel, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert assets.find(home) is not None
     assert "vmlinux is missing or was changed" in [step.summary for step in set_up(verify="1")]
     assert found(home) == before and before.kernel.read_bytes() == vmlinux()
+    before.initramfs.chmod(0o600)
     before.initramfs.write_bytes(b"x")
     set_up(verify="1")
     assert assets.verify(home) == [] and assets.find(home) is not None
