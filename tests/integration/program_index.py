@@ -15,7 +15,8 @@ _BUILT_IN = "from pip._internal.cli.cmdoptions import index_url; print(index_url
 
 def configured_index() -> str:
     """Of the pip that belongs to the tests' Python, or of the machine's. Skips where there is none."""
-    for python in (sys.executable, "python3"):
+    # a .venv that dev.py made by Debian's Python has no pip, and comes first in PATH
+    for python in (sys.executable, "python3", "/usr/bin/python3"):
         for argv in (("-m", "pip", "config", "get", "global.index-url"), ("-c", _BUILT_IN)):
             found = subprocess.run([python, *argv], capture_output=True, text=True)
             if found.returncode == 0 and found.stdout.strip():

@@ -151,7 +151,7 @@ def test_stopped_and_continued_it_gives_the_terminal_back_meanwhile(sandbox: San
 
 def test_without_a_sandbox_it_makes_one_and_removes_it(real_home: Path) -> None:
     before = {info.id for info in Sandbox.list()}
-    with TerminalProgram("shell", "--memory", "64m") as shell:
+    with TerminalProgram("shell", "--pids", "64") as shell:
         shell.until("it is removed when you leave\r\n")
         shell.type(READY)
         shell.until("ready\r\n")
