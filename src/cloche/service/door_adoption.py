@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 #: how long a node that starts waits for the door; what takes longer is done while it serves
 ADOPT_SECONDS = 8.0
 RETRY_SECONDS = 2.0
+#: how long a guest may take to say that it is there; nobody else waits for that
+ASKING_SECONDS = 10.0
+#: and for the rest, for which whoever stops or removes the sandbox has to wait
+LOCKED_SECONDS = 5.0
 _LIVES = frozenset({"running", "paused"})
 log = logging.getLogger("cloche.service")
 
@@ -52,9 +56,21 @@ class DoorAdoption:
     async def _adopt_later(self, sandbox_id: str) -> None:
         while (record := await self._core.store.get(sandbox_id)) is not None and record.sandbox.state in _LIVES:
             await asyncio.sleep(RETRY_SECONDS)
+            if not await self._answers(record):
+                continue
             async with self._core.locks.hold(sandbox_id):
                 if await self._adopted(sandbox_id):
                     return
+
+    async def _answers(self, record: SandboxRecord) -> bool:
+        """The guest; one that stands still is not asked for anything."""
+        if record.sandbox.state == "paused":
+            return True
+        try:
+            await (await self._core.guests.get(record)).health(ASKING_SECONDS)
+        except (ClocheError, OSError):
+            return False
+        return True
 
     async def _adopted(self, sandbox_id: str) -> bool:
         """True when there is nothing to do any more."""
@@ -62,9 +78,10 @@ class DoorAdoption:
         if record is None or record.sandbox.state not in _LIVES:
             return True
         try:
-            await self._attachments.open(record, strict=False, tell=True)
-        except ClocheError as error:
-            if not isinstance(error, UnavailableError):
+            async with asyncio.timeout(LOCKED_SECONDS):
+                await self._attachments.open(record, strict=False, tell=True)
+        except (ClocheError, TimeoutError) as error:
+            if not isinstance(error, (UnavailableError, TimeoutError)):
                 await self._attachments.close(sandbox_id)
             return False
         return True
