@@ -14,7 +14,7 @@ import msgspec
 
 from cloche.egress.messages import Attach
 from cloche.model.egress import EgressCounters
-from cloche.model.errors import ClocheError, NotFoundError
+from cloche.model.errors import ClocheError, NotFoundError, TimedOutError, UnavailableError
 from cloche.model.sandbox import SandboxRecord, SandboxSpec
 from cloche.service import egress_specs
 from cloche.service.door_adoption import DoorAdoption
@@ -83,7 +83,7 @@ class Attachments:
         elif sandbox_id in self._attached:
             work = self._door.set_policy(sandbox_id, policy, self._values.of(record))
         else:
-            work = self._attach(record, ports)
+            work = self._attach_whole(record, ports)
         await each(self._told.tell_when_ready(record), work)
 
     async def ready(self, record: SandboxRecord) -> None:
@@ -104,9 +104,9 @@ class Attachments:
         """`wanted.address_port` is a wish; returns what it is."""
         sandbox_id = wanted.sandbox_id
         await self._door.ready()
-        if sandbox_id not in self._attached:
-            await self._attach(record, [])
         try:
+            if sandbox_id not in self._attached:
+                await self._attach_whole(record, [])
             found = await self._door.publish(sandbox_id, wanted.port, wanted.slug, wanted.address_port, wanted.any_host)
         except BaseException:
             await self._close_unneeded(record)
@@ -163,6 +163,17 @@ class Attachments:
         await self._adoption.stop()
         with contextlib.suppress(ClocheError):
             await self.keep(set(self._attached))
+
+    async def _attach_whole(self, record: SandboxRecord, ports: list[PublishedPort]) -> None:
+        """As `_attach`, and what the door refuses is not attached: the next change tries again."""
+        try:
+            await self._attach(record, ports)
+        except (UnavailableError, TimedOutError):
+            # the next door is told of it
+            raise
+        except ClocheError:
+            await self.close(record.sandbox.id)
+            raise
 
     async def _attach(self, record: SandboxRecord, ports: list[PublishedPort]) -> None:
         sandbox = record.sandbox

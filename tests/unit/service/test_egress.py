@@ -238,6 +238,15 @@ class TestChange:
             await place.services.egress.set_policy("box", OTHER)
         assert place.door.attached == {} or place.door.attached[made.id].policy == OTHER
 
+    async def test_one_that_the_door_does_not_take_is_offered_to_it_again(self, place):
+        made = await place.create("box")
+        place.door.fails_next = EngineError("no")
+        with pytest.raises(EngineError):
+            await place.services.egress.set_policy("box", POLICY)
+        assert place.door.attached == {}
+        state = await place.services.egress.set_policy("box", OTHER)
+        assert (state.door, place.door.attached[made.id].policy) == ("open", OTHER)
+
     async def test_a_stopped_one_has_it_at_its_next_start(self, place):
         made = await opened(place)
         await place.services.sandboxes.stop("box", grace_seconds=0)

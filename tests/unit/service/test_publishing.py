@@ -130,6 +130,16 @@ async def test_what_the_door_refuses_is_not_published_and_not_attached(place):
     assert ((await place.services.publishing.find("box")).publications, place.door.attached) == ([], {})
 
 
+async def test_one_that_the_door_does_not_take_is_offered_to_it_again(place):
+    made = await place.create("box")
+    place.door.fails_next = EngineError("no")
+    with pytest.raises(EngineError):
+        await place.services.publishing.publish("box", 8000)
+    assert place.door.attached == {}
+    await place.services.publishing.publish("box", 8000)
+    assert (made.id in place.door.attached, (made.id, 8000) in place.door.published) == (True, True)
+
+
 async def test_ports_that_are_none_and_too_many(place, monkeypatch):
     monkeypatch.setattr(publishing, "MAX_PORTS", 1)
     await place.create("box")
