@@ -129,11 +129,9 @@ class DoorLife:
 
     async def _live(self) -> None:
         """One life of the process, from its start to its end."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            process = await door_process.spawn(self._settings.home, theirs)
+            ours, process = await self._spawned()
         except UnavailableError as error:
-            ours.close()
             self._turned(error)
             return
         hello: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -149,6 +147,18 @@ class DoorLife:
             await _ended(process)
         if not self._closing and self._is_needed():
             log.warning("the door has ended with status %s", process.returncode)
+
+    async def _spawned(self) -> tuple[socket.socket, asyncio.subprocess.Process]:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            # no descriptor left, for example: the next start may find one
+            raise UnavailableError(f"the door cannot be started: {error}", remedy="cloche doctor") from error
+        try:
+            return ours, await door_process.spawn(self._settings.home, theirs)
+        except BaseException:
+            ours.close()
+            raise
 
     async def _begin(self, line: DoorLine, hello: asyncio.Future[Ready]) -> None:
         settings = self._settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -146,6 +147,20 @@ async def test_a_program_that_is_missing_is_an_error(door, monkeypatch):
     monkeypatch.setattr(door_process, "command", lambda fd: ["/nonexistent/python"])
     with pytest.raises(UnavailableError, match="cannot be started"):
         await door.ready()
+
+
+@pytest.mark.anyio
+async def test_a_node_without_descriptors_starts_it_when_it_has_some_again(door, monkeypatch):
+    makes = socket.socketpair
+
+    def fails(*_):
+        monkeypatch.setattr(socket, "socketpair", makes)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", fails)
+    with pytest.raises(UnavailableError, match="Too many open files"):
+        await door.attach(attach())
+    await until_up(door)
 
 
 @pytest.mark.anyio
