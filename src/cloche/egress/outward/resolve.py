@@ -152,7 +152,12 @@ class Machine:
 
     async def look_up(self, name: str, over: Callable[[], None]) -> Found:
         loop = asyncio.get_running_loop()
-        running = self._pool.submit(_machine_addresses, name)
+        try:
+            running = self._pool.submit(_machine_addresses, name)
+        except RuntimeError as error:
+            # no further thread may be started
+            over()
+            raise ResolveError(str(error)) from error
         running.add_done_callback(lambda _: loop.call_soon_threadsafe(over))
         return await asyncio.wrap_future(running), UNKNOWN_AGE_SECONDS
 

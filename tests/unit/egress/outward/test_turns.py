@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -136,3 +137,14 @@ async def test_the_machines_resolver_gives_its_turn_back() -> None:
     turns = Watched()
     assert set(await Resolver(turns=turns).addresses("localhost", "one")) & {"127.0.0.1", "::1"}
     assert await given_back.get() == "one" and turns.taken == 0
+
+
+async def test_a_turn_comes_back_when_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fails)
+    turns = Turns()
+    with pytest.raises(ResolveError, match="thread"):
+        await Resolver(turns=turns).addresses("a.example", "one")
+    assert turns.taken == 0
