@@ -7,7 +7,7 @@ what happened, and the sums of bytes are what moved."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -19,13 +19,17 @@ from cloche.model.egress import AuditLine
 BYTES_AT_ONCE = 1 << 20
 BYTES_PER_SECOND = 512
 SUM_SECONDS = 60.0
-#: kinds of one verdict that are told apart in a minute; the others share a line, so that what was allowed hides nothing
+#: kinds of one verdict with a line of their own in a minute, those that have sent the most; the others share one, so
+#: that what was allowed hides nothing
 MAX_KINDS = 8
+#: that are told apart until the minute is over: of the shared line at least the hosts are known
+MAX_APART = 32
 MAX_SANDBOXES = 4096
 MANY = "several, too many to be told apart"
 #: what a line takes beside its texts
 _LINE_BYTES = 240
 _MAX_REASON = 200
+_MAX_NAMES = 600
 
 _Kind = tuple[str, ...]
 
@@ -37,6 +41,12 @@ class _Sum:
     count: int
     sent: int
     received: int
+
+    def add(self, other: _Sum) -> None:
+        self.line = _common(self.line, other.line)
+        self.ends = max(self.ends, other.ends)
+        self.count += other.count
+        self.sent, self.received = self.sent + other.sent, self.received + other.received
 
 
 class Shares:
@@ -88,40 +98,60 @@ class Shares:
 class _Share:
     def __init__(self, now: float) -> None:
         self._bucket = TokenBucket(BYTES_PER_SECOND, BYTES_AT_ONCE, now)
-        self._sums: dict[_Kind, _Sum] = {}
-        self._kinds: Counter[str] = Counter()
+        #: by verdict
+        self._apart: dict[str, dict[_Kind, _Sum]] = {}
+        self._many: dict[str, _Sum] = {}
         self._now = now
 
     def admits(self, line: AuditLine, now: float) -> bool:
         """Never while others of it are being summed up: lines stay in the order of their kinds."""
         self._now = now
-        if self._sums or self._bucket.available(now) < 1:
+        if self._apart or self._bucket.available(now) < 1:
             return False
         self._bucket.take(_size(line))
         return True
 
     def add(self, line: AuditLine) -> None:
-        kind: _Kind = (line.verdict, line.via, line.host, str(line.port), line.rule)
-        if kind not in self._sums and self._kinds[line.verdict] >= MAX_KINDS:
-            kind, line = (line.verdict,), _of_many(line)
-        line, ends = _short(line), line.time + line.duration_seconds
-        known = self._sums.get(kind)
-        if known is None:
-            self._kinds[line.verdict] += 1
-            self._sums[kind] = _Sum(line, ends, 1 + line.repeated, line.sent_bytes, line.received_bytes)
+        kind: _Kind = (line.via, line.host, str(line.port), line.rule)
+        apart = self._apart.setdefault(line.verdict, {})
+        one = _sum_of(line)
+        known = apart.get(kind)
+        if known is not None:
+            known.add(one)
             return
-        known.count += 1 + line.repeated
-        known.sent, known.received = known.sent + line.sent_bytes, known.received + line.received_bytes
-        known.ends = max(known.ends, ends)
-        known.line = _common(known.line, line)
+        if len(apart) >= MAX_APART:
+            # many small ones must not push out what has sent much
+            self._share_line(apart.pop(min(apart, key=lambda other: apart[other].sent)))
+        apart[kind] = one
 
     def taken(self) -> list[AuditLine]:
         """The sums; they are paid for as well, as far as there is something left."""
-        lines = [_written(each) for each in self._sums.values()]
-        self._sums.clear()
-        self._kinds.clear()
+        lines = [line for verdict in list(self._apart) for line in self._of_verdict(verdict)]
+        self._apart.clear()
+        self._many.clear()
         self._bucket.take(min(sum(map(_size, lines)), max(0.0, self._bucket.available(self._now))))
         return lines
+
+    def _of_verdict(self, verdict: str) -> list[AuditLine]:
+        most = sorted(self._apart[verdict].values(), key=lambda each: each.sent, reverse=True)
+        lines = [_written(each) for each in most[:MAX_KINDS]]
+        hosts = [each.line.host for each in most[MAX_KINDS:]]
+        for each in most[MAX_KINDS:]:
+            self._share_line(each)
+        if (many := self._many.get(verdict)) is not None:
+            lines.append(_naming(_written(many), hosts))
+        return lines
+
+    def _share_line(self, one: _Sum) -> None:
+        one.line = _of_many(one.line)
+        known = self._many.setdefault(one.line.verdict, one)
+        if known is not one:
+            known.add(one)
+
+
+def _sum_of(line: AuditLine) -> _Sum:
+    ends = line.time + line.duration_seconds
+    return _Sum(_short(line), ends, 1 + line.repeated, line.sent_bytes, line.received_bytes)
 
 
 def _size(line: AuditLine) -> int:
@@ -159,6 +189,14 @@ def _common(first: AuditLine, other: AuditLine) -> AuditLine:
 def _of_many(line: AuditLine) -> AuditLine:
     return AuditLine(
         time=line.time, sandbox_id=line.sandbox_id, sandbox=line.sandbox, project_id=line.project_id, via=line.via,
-        verdict=line.verdict, host="*", reason=MANY, sent_bytes=line.sent_bytes, received_bytes=line.received_bytes,
-        repeated=line.repeated, duration_seconds=line.duration_seconds,
+        verdict=line.verdict, host="*", reason=MANY,
     )  # fmt: skip
+
+
+def _naming(line: AuditLine, hosts: Iterable[str]) -> AuditLine:
+    """With the hosts that are known, as far as there is room."""
+    names = ", ".join(dict.fromkeys(host for host in hosts if host and host != "*"))
+    if not names:
+        return line
+    shown = names if len(names) <= _MAX_NAMES else names[:_MAX_NAMES] + "…"
+    return msgspec.structs.replace(line, reason=f"{MANY}: {shown}")
