@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from cloche.egress.messages import Answer, SetPolicy
+from cloche.egress.messages import Answer, Detach, SetPolicy
 from cloche.model.egress import AcceptRule, EgressBudget, EgressPolicy, EgressRule
 from tests.integration.dns_server import DnsServer
 from tests.integration.door_guest import DoorProcess, StandInGuest, stand_in_guest
@@ -108,6 +108,20 @@ class TestAcceptance:
             stream.socket.sendall(b"x")
             assert stream.exactly(1) == b"x"
             door.ask(SetPolicy, sandbox_id="sb_2", policy=self.accepting("80"))
+            assert stream.rest() == b""
+            assert door.event("egress_revoked")["host"] == "db.sandbox"
+
+    def test_ends_with_the_policy_of_who_accepted(self, door: DoorProcess, guest: StandInGuest) -> None:
+        """A sandbox that is closed as a whole is not reached any more, over what is open either."""
+        with upstream(echo) as server, stand_in_guest() as other:
+            other.dialled = lambda port: ("127.0.0.1", server.port)
+            door.attach(guest, EgressPolicy(rules=[EgressRule(hosts=["db.sandbox"], ports=["5432"])]))
+            door.attach(other, self.accepting("5432"), sandbox_id="sb_2", name="db")
+            stream = guest.connect("db.sandbox", 5432, "socks")
+            assert stream.answer() == {"ok": True}
+            stream.socket.sendall(b"x")
+            assert stream.exactly(1) == b"x"
+            door.ask(Detach, sandbox_id="sb_2")
             assert stream.rest() == b""
             assert door.event("egress_revoked")["host"] == "db.sandbox"
 

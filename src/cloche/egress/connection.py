@@ -13,6 +13,10 @@ from cloche.egress.hooks import Exchange, LimitHit
 from cloche.egress.inner.attached import Attached
 from cloche.model.egress import AuditLine, Decision
 
+#: why a connection that was allowed has ended
+OTHER_POLICY = "a change of the policy ended it"
+TURNED_AWAY = "the other sandbox does not accept it any more, or has gone"
+
 
 class Refused(Exception):
     """It is not carried (any further). `verdict`: "denied", "failed" or "limit", as in AuditLine. `remedy`: as in

@@ -131,6 +131,7 @@ class Doorkeeper:
         connect = at_socket(message.socket) if message.socket else self._streams.to(message.sandbox_id)
         before = self._guests.add(Guest(message, connect, self._world))
         if before is not None:
+            self._guests.review_neighbours(before)
             self._spawn(before.end())
         return {}
 
@@ -145,6 +146,8 @@ class Doorkeeper:
 
     async def _detach(self, message: Detach) -> dict[str, Any]:
         guest = self._guests.remove(message.sandbox_id)
+        if guest is not None:
+            self._guests.review_neighbours(guest)
         try:
             await self._ingress.leave(message.sandbox_id)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from cloche.egress.connection import Connection, Refused, refused_by_limit
+from cloche.egress.connection import OTHER_POLICY, TURNED_AWAY, Connection, Refused, refused_by_limit
 from cloche.egress.deciding.attempt import Decided, Undecided
 from cloche.egress.first_look import check, first_look
 from cloche.egress.hooks import LimitHit, Site
@@ -37,7 +37,7 @@ class Outlet:
         self._judgement = Judgement(connection, self._way_out)
         self._task: asyncio.Task[None] | None = None
         self._carries_requests = False
-        self._revoked = False
+        self._revoked = ""
         self._relays = False
         self._is_written = False
         self._seen: Seen | None = None
@@ -60,15 +60,15 @@ class Outlet:
     def review(self) -> None:
         """The policy is another: what it would not allow any more ends now."""
         if not all(self._stays(self._attached.decide(attempt)) for attempt in self._connection.attempts()):
-            self._revoke()
+            self._revoke(OTHER_POLICY)
 
     def review_neighbour(self) -> None:
         if self._way_out.is_turned_away(self._connection.attempt):
-            self._revoke()
+            self._revoke(TURNED_AWAY)
 
-    def _revoke(self) -> None:
+    def _revoke(self, why: str) -> None:
         if self._task is not None and not self._revoked:
-            self._revoked = True
+            self._revoked = why
             self._task.cancel()
 
     def _stays(self, verdict: Decided | Undecided) -> bool:
@@ -100,7 +100,7 @@ class Outlet:
             decided = self._attached.decide(self._connection.attempt)
             if isinstance(decided, Decided):
                 self._connection.decision = decided
-            self._write(self._connection.line("revoked", "a change of the policy ended it"))
+            self._write(self._connection.line("revoked", self._revoked))
         elif not self._carries_requests and self._connection.decision is not None:
             self._write(self._connection.line("allowed", "the sandbox has gone"))
 

@@ -137,7 +137,7 @@ class Guests:
         return found[0] if len(found) == 1 else None
 
     def review_neighbours(self, changed: Guest) -> None:
-        """Others may be connected to this one, which accepts others than before."""
+        """Others may be connected to this one, which accepts others than before, or nobody any more."""
         for guest in self._of_project(changed.attached.project):
             for connection in list(guest.attached.connections):
                 connection.review_neighbour()

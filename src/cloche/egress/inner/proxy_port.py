@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cloche.egress.connection import Connection
+from cloche.egress.connection import OTHER_POLICY, TURNED_AWAY, Connection
 from cloche.egress.deciding.attempt import Decided
 from cloche.egress.hooks import Tunnel
 from cloche.egress.http import flow
@@ -22,7 +22,7 @@ class ProxyClient:
         self._attached = connection.attached
         self._way_out = WayOut(connection)
         self._task: asyncio.Task[None] | None = None
-        self._revoked = False
+        self._revoked = ""
 
     async def until_tunnel(self) -> Tunnel | None:
         """None: the client has had enough, or a change of policy has ended it. Raises CancelledError only."""
@@ -35,7 +35,7 @@ class ProxyClient:
             if not self._revoked or self._task is None:
                 raise
             self._task.uncancel()
-            self._attached.write(self._connection.line("revoked", "a change of the policy ended it"))
+            self._attached.write(self._connection.line("revoked", self._revoked))
             return None
         finally:
             self._attached.connections.discard(self)
@@ -49,14 +49,14 @@ class ProxyClient:
             verdict = self._attached.decide(attempt)
             if isinstance(verdict, Decided) and verdict.action == "deny":
                 self._connection.decision = verdict
-                self._revoke(self._task)
+                self._revoke(self._task, OTHER_POLICY)
                 return
 
     def review_neighbour(self) -> None:
         attempt = self._connection.attempt
         if self._task is not None and not self._revoked and self._way_out.is_turned_away(attempt):
-            self._revoke(self._task)
+            self._revoke(self._task, TURNED_AWAY)
 
-    def _revoke(self, task: asyncio.Task[None]) -> None:
-        self._revoked = True
+    def _revoke(self, task: asyncio.Task[None], why: str) -> None:
+        self._revoked = why
         task.cancel()
