@@ -20,7 +20,7 @@ from cloche.model.limits import parse_size_bytes, size_words
 
 _PAIR = re.compile(r"([!?]?)\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(.*)", re.DOTALL)
 _COUNT = re.compile(r"([0-9]{1,18})(?:\s*/\s*(m|min|minute))?")
-_RATE = re.compile(r"(.*?)(?:\s*/\s*s(?:ec|econd)?)?", re.DOTALL)
+_SECOND = frozenset({"s", "sec", "second"})
 _MEANT = "NAME, NAME:PORT or *:PORT, such as accept=web:8000"
 #: how each is written, which is what an error says
 _EXAMPLES = {
@@ -116,9 +116,9 @@ def _bound(name: str, value: str) -> tuple[str, int]:
         if match is None:
             raise _unreadable(name, value)
         return ("connections_per_minute" if match[2] else "connections"), int(match[1])
-    size = value
-    if name == "rate" and (match := _RATE.fullmatch(value.lower())):
-        size = match[1]
+    size, slash, unit = value.lower().partition("/") if name == "rate" else (value, "", "")
+    if slash and unit.strip() not in _SECOND:
+        raise _unreadable(name, value)
     try:
         number = parse_size_bytes(size)
     except InvalidError as error:
