@@ -119,7 +119,7 @@ func judge(answer []byte, number uint32, all bool) (found bool, err error) {
 		if mine {
 			return true, nil
 		}
-		answer = answer[min(length+3&^3, len(answer)):]
+		answer = answer[min((length+3)&^3, len(answer)):]
 	}
 	return false, nil
 }
