@@ -26,8 +26,8 @@ MAX_KINDS = 8
 MAX_APART = 32
 MAX_SANDBOXES = 4096
 MANY = "several, too many to be told apart"
-#: what a line takes beside its texts
-_LINE_BYTES = 240
+#: of a line that cannot be written as it is
+_MOST_BYTES = 16 << 10
 _MAX_REASON = 200
 _MAX_NAMES = 600
 
@@ -155,8 +155,11 @@ def _sum_of(line: AuditLine) -> _Sum:
 
 
 def _size(line: AuditLine) -> int:
-    texts = (line.host, line.path, line.reason, line.rule, line.sni, line.process, line.method, line.sandbox or "")
-    return _LINE_BYTES + sum(map(len, texts))
+    """On the disk, or more: the names that a sandbox gives its programs may take six bytes for each character."""
+    try:
+        return len(msgspec.json.encode(line)) + 1
+    except (TypeError, ValueError):
+        return _MOST_BYTES
 
 
 def _written(known: _Sum) -> AuditLine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +56,15 @@ def test_what_is_over_its_share_becomes_one_line_of_its_kind():
     # the first of them was the last of those that filled it
     assert (line.time, line.duration_seconds, line.path, line.host) == (0.0, 20.0, "", "a.example")
     assert shares.next_due() is None
+
+
+@pytest.mark.parametrize("process", ["python3", "\x01" * 512, "\U0001f40d" * 512, "\ud800"])
+def test_a_share_is_of_bytes_as_they_are_written(process):
+    shares, written = Shares(), 0
+    line = allowed(process=process, path="/" + "\x1b" * 100)
+    while shares.offer(line, 0.0) is not None:
+        written += len(encode_line(line))
+    assert 0 < written <= BYTES_AT_ONCE + len(encode_line(line))
 
 
 def test_another_sandbox_does_not_notice():
