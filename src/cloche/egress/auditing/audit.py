@@ -75,7 +75,7 @@ class AuditWriter:
         while True:
             batch, closed = self._take()
             ends = closed and not batch
-            self._guarded_put(self._worth_writing(batch, time.monotonic(), ends))
+            self._guarded_put(batch, ends)
             if ends:
                 break
         self._log.close()
@@ -97,9 +97,11 @@ class AuditWriter:
             self._waiting -= Counter(line.sandbox_id for line in batch)
             return batch, self._closed
 
-    def _guarded_put(self, lines: list[AuditLine]) -> None:
+    def _guarded_put(self, batch: list[AuditLine], ends: bool) -> None:
         """One line that cannot be written must not be the last."""
+        lines = batch
         try:
+            lines = self._worth_writing(batch, time.monotonic(), ends)
             self._put(lines)
         except Exception:
             log.exception("%d lines of the audit are lost", len(lines))

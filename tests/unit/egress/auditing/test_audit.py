@@ -296,8 +296,8 @@ def test_any_bytes_can_be_read_in_any_blocks(tmp_path_factory, pieces, block):
         audit_reader.BLOCK = real
 
 
-def test_a_line_that_cannot_be_written_is_counted_and_ends_nothing(directory):
-    writer = AuditWriter(directory)
-    writer.write(msgspec.structs.replace(line(0), address=[object()]))
-    writer.close()
-    assert writer.dropped == 1
+@pytest.mark.parametrize("wrong", [{"address": [object()]}, {"verdict": "denied", "host": []}])
+def test_a_line_that_cannot_be_written_is_counted_and_ends_nothing(directory, monkeypatch, wrong):
+    monkeypatch.setattr(audit, "BATCH", 1)
+    writer = written(directory, [line(0), msgspec.structs.replace(line(1), **wrong), line(2)])
+    assert (writer.dropped, [each.host for each in read(directory)]) == (1, ["h0.example", "h2.example"])
