@@ -78,16 +78,18 @@ def isolation() -> str:
 def test(arguments: list[str]) -> int:
     """Run the tests; arguments go to pytest. As root it first installs the few packages that some of them need."""
     install("dev")
-    if os.geteuid() == 0 and not os.environ.get("CLOCHE_DEV_NO_SETUP"):
+    set_up = not os.environ.get("CLOCHE_DEV_NO_SETUP")
+    if set_up and os.geteuid() == 0:
         apt_install(APT_FOR_TESTS)
-    if not os.environ.get("CLOCHE_DEV_NO_SETUP"):
-        install_inspector()
-        for script in PREPARED:
-            venv_run(script)
     if arguments:
+        if set_up:
+            prepare([])
         return venv_run("-m", "pytest", *arguments)
     both = ["-m", "pytest", "-q", "-n", "2"]
-    if go("test", "./...") or venv_run(*both, "tests/unit"):
+    # these need nothing of what is fetched meanwhile
+    with meanwhile(sys.executable, str(ROOT / "dev.py"), "prepare") if set_up else contextlib.nullcontext():
+        failed = go("test", "./...") or venv_run(*both, "tests/unit")
+    if failed:
         return 1
     # each file with a data directory of its own; what has to have the machine for itself says so and comes last
     failed = venv_run(*both, "--dist", "loadfile", "--ignore=tests/unit", "-m", "not serial")
@@ -150,6 +152,13 @@ def setup(arguments: list[str]) -> int:
     return apt_install(APT_FOR_TESTS | APT_FOR_BENCHMARKS) or max(venv_run(script) for script in PREPARED)
 
 
+def prepare(arguments: list[str]) -> int:
+    """Fetch what some tests boot or call (`test` does it by itself); what cannot be had is said, and they skip."""
+    install()
+    install_inspector()
+    return max(venv_run(script) for script in PREPARED)
+
+
 def generate(arguments: list[str]) -> int:
     """Write the generated files anew."""
     install("dev")
@@ -204,6 +213,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "build": build,
     "install": dev_install,
     "setup": setup,
+    "prepare": prepare,
     "generate": generate,
     "lock": lock,
     "clean": clean,
@@ -375,6 +385,19 @@ def venv_run(*arguments: str) -> int:
 def run(*argv: str) -> int:
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return subprocess.run(argv, cwd=ROOT, env=os.environ | {"PATH": path}).returncode
+
+
+@contextlib.contextmanager
+def meanwhile(*argv: str) -> Iterator[None]:
+    """Run a program beside what is done in here, and wait for it; what it says comes at the end, in one piece."""
+    with tempfile.TemporaryFile() as said:
+        try:
+            with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said):
+                yield
+        finally:
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))
+            sys.stderr.flush()
 
 
 def must(*argv: str) -> None:

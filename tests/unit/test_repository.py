@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -133,6 +135,39 @@ def test_missing_programs_are_named_with_the_command_for_root(monkeypatch, capsy
     monkeypatch.setattr(dev.os, "geteuid", lambda: 1000)
     assert dev.apt_install({"no-such-program-here": "some-package"}) == 1
     assert "apt-get install -y --no-install-recommends some-package" in capsys.readouterr().err
+
+
+def test_what_runs_meanwhile_is_waited_for_and_heard_at_the_end(capsys, tmp_path):
+    said = f"import pathlib, sys\nsys.stdin.read()\nprint('made')\npathlib.Path({str(tmp_path / 'made')!r}).touch()"
+    with pytest.raises(ZeroDivisionError), dev.meanwhile(sys.executable, "-c", said):
+        assert capsys.readouterr().err == ""
+        1 // 0  # noqa: B018
+    assert (tmp_path / "made").exists()
+    assert capsys.readouterr().err == "made\n"
+
+
+@pytest.mark.parametrize(("failing", "status"), [("go", 1), ("venv_run", 1), (None, 0)])
+def test_what_is_prepared_is_there_before_the_tests_that_need_it(monkeypatch, failing, status):
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def meanwhile(*argv: str):
+        steps.append("begun")
+        yield
+        steps.append("prepared")
+
+    def step(name: str):
+        return lambda *argv: steps.append(f"{name} {argv[-1]}") or int(name == failing)
+
+    monkeypatch.delenv("CLOCHE_DEV_NO_SETUP", raising=False)
+    for name, stub in {"install": print, "apt_install": print, "meanwhile": meanwhile}.items():
+        monkeypatch.setattr(dev, name, stub)
+    for name in ("go", "venv_run"):
+        monkeypatch.setattr(dev, name, step(name))
+    assert dev.test([]) == status
+    begin, unit, rest = ["begun", "go ./..."], ["venv_run tests/unit"], ["venv_run not serial", "venv_run serial"]
+    ran = unit if failing != "go" else []
+    assert steps == [*begin, *ran, "prepared", *(rest if failing is None else [])]
 
 
 def test_an_unknown_command_is_refused(capsys):
