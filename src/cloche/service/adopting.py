@@ -79,10 +79,12 @@ async def _wait_for(core: Core, reaper: Reaper, sandbox_id: str) -> None:
 
 
 async def _look(core: Core, sandbox_id: str) -> Answer | Literal["paused", "over"]:
-    """ "over": somebody has ended it, paused it or put it aside, or its own end is being written down."""
+    """ "over": somebody has ended it or put it aside, or its own end is being written down."""
     record = await core.store.get(sandbox_id)
-    if record is None or record.sandbox.state != "running":
+    if record is None or record.sandbox.state not in ("running", "paused"):
         return "over"
+    if record.sandbox.state == "paused":
+        return "paused"
     try:
         # what a killed node has left standing still goes on by being asked
         status = await core.boxes.engine(record).status(core.boxes.box(record))
@@ -97,13 +99,16 @@ async def _look(core: Core, sandbox_id: str) -> Answer | Literal["paused", "over
 async def _decided(core: Core, reaper: Reaper, sandbox_id: str, found: Answer | Literal["paused"]) -> None:
     async with core.locks.hold(sandbox_id):
         record = await core.store.get(sandbox_id)
-        if record is None or record.sandbox.state != "running":
+        if record is None or record.sandbox.state not in ("running", "paused"):
             return
         if found == "itself":
             log.info("sandbox %s answers now", sandbox_id)
-            await core.door.adopt(record)
-        elif found == "paused":
-            reaper.watch(await core.store.transition(sandbox_id, teardown.ALIVE, "paused"))
-        else:
+        elif found == "paused" and record.sandbox.state == "running":
+            record = await core.store.transition(sandbox_id, teardown.ALIVE, "paused")
+            reaper.watch(record)
+        elif record.sandbox.state == "running":
             reaper.forget(sandbox_id)
             await teardown.end_lost(core, record)
+            return
+        # whoever lets a paused one go on expects it to be open
+        await core.door.adopt(record)

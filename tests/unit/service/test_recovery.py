@@ -6,9 +6,10 @@ import contextlib
 import pytest
 
 from cloche.engines.fake import FakeEngine
+from cloche.model.egress import EgressPolicy, EgressRule
 from cloche.model.errors import EngineError, LimitHitError, TimedOutError
 from cloche.model.process import ProcessSpec
-from cloche.service import adopting
+from cloche.service import adopting, door_adoption
 from cloche.store.sqlite import SqliteStore
 from tests.unit.service.place import Place, until
 
@@ -153,6 +154,20 @@ async def test_a_silent_guest_that_stands_still_is_paused(place, monkeypatch):
     await place.engine.pause(place.services._core.boxes.box(await place.store.get(made.id)))
     await silence.until(place, waiting.done)
     assert (await place.services.sandboxes.get("a")).state == "paused"
+
+
+async def test_a_silent_guest_that_somebody_pauses_is_open_when_it_goes_on(place, monkeypatch):
+    made = await place.create("a", egress=EgressPolicy(rules=[EgressRule(hosts=["a.example"])]))
+    silence = Silence(monkeypatch)
+    monkeypatch.setattr(door_adoption, "RETRY_SECONDS", 0.0)
+    await place.restart()
+    waiting = waits(place, made.id)
+    assert not place.services._core.door.is_open(made.id)
+    await place.services.sandboxes.pause("a")
+    await silence.until(place, waiting.done)
+    silence.over = True
+    await place.services.sandboxes.resume("a")
+    await until(lambda: place.services._core.door.is_open(made.id))
 
 
 async def test_a_node_without_descriptors_ends_nobody(place, monkeypatch):
