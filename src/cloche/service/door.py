@@ -51,22 +51,26 @@ class Attachments:
         if spec.egress is not None:
             self._door.start()
 
-    async def open(self, record: SandboxRecord, *, strict: bool = True, tell: bool = False) -> None:
+    async def open(
+        self, record: SandboxRecord, *, strict: bool = True, tell: bool = False, seconds: float | None = None
+    ) -> None:
         """Let a sandbox that runs reach what its policy says, and be reached where it is published. One that is closed
         costs nothing; `tell`: its guest is told that too. `strict`: raise what keeps a secret from being read, and
-        InvalidError for what is too large. Raises UnavailableError, EngineError when there is no door; `close` takes
-        back what was done."""
+        InvalidError for what is too large. `seconds`: for guest and door; TimeoutError when they take longer. Raises
+        UnavailableError, EngineError when there is no door; `close` takes back what was done."""
         self._values.claim(record)
         ports = await self._store.ports(record.sandbox.id)
         if record.sandbox.spec.egress is None and not ports:
             if tell:
-                await self._told.tell(record, None)
+                async with asyncio.timeout(seconds):
+                    await self._told.tell(record, None)
             return
         await self._values.read(record, strict=strict)
         if strict:
             egress_specs.require_small(record.sandbox.id, record.sandbox.spec.egress, self._values.of(record))
-        authority = await self._door.ready()
-        await together(self._told.tell(record, authority), self._attach(record, ports))
+        async with asyncio.timeout(seconds):
+            authority = await self._door.ready()
+            await together(self._told.tell(record, authority), self._attach(record, ports))
 
     async def adopt(self, record: SandboxRecord) -> None:
         """As `open`, for one that ran when the node started. What is not done soon is done later."""

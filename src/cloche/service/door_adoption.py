@@ -19,7 +19,7 @@ ADOPT_SECONDS = 8.0
 RETRY_SECONDS = 2.0
 #: how long a guest may take to say that it is there; nobody else waits for that
 ASKING_SECONDS = 10.0
-#: and for the rest, for which whoever stops or removes the sandbox has to wait
+#: and for the rest, with the door, for which whoever stops or removes the sandbox has to wait
 LOCKED_SECONDS = 5.0
 _LIVES = frozenset({"running", "paused"})
 log = logging.getLogger("cloche.service")
@@ -78,8 +78,7 @@ class DoorAdoption:
         if record is None or record.sandbox.state not in _LIVES:
             return True
         try:
-            async with asyncio.timeout(LOCKED_SECONDS):
-                await self._attachments.open(record, strict=False, tell=True)
+            await self._attachments.open(record, strict=False, tell=True, seconds=LOCKED_SECONDS)
         except (ClocheError, TimeoutError) as error:
             if not isinstance(error, (UnavailableError, TimeoutError)):
                 await self._attachments.close(sandbox_id)
