@@ -14,6 +14,7 @@ SEEDS = [
     b"GET /a?b HTTP/1.1\r\nHost: a.example\r\nX: y\r\n\r\n",
     b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n",
     b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n",
+    b"CONNECT a.example:443 HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     _HEAD + b"Content-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n",
     _HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nT: t\r\n\r\n",
@@ -59,7 +60,9 @@ def _request(data: bytes) -> None:
         return
     head, body = found
     assert _first(data, 7) == found
-    assert _by_h11(data) == (head.method, body)
+    # h11 wants a Host header of a CONNECT, too, which some clients leave out
+    if head.method != "CONNECT" or b"\nhost:" in data.lower():
+        assert _by_h11(data) == (head.method, body)
     if head.method != "CONNECT":
         writer = BodyWriter(head.framing)
         again = _first(head.upstream(authority="a.example") + writer.piece(body) + writer.end(), 11)
@@ -68,7 +71,7 @@ def _request(data: bytes) -> None:
 
 
 _ASKED = RequestReader()
-_ASKED.feed(SEEDS[3])
+_ASKED.feed(SEEDS[4])
 _REQUEST = _ASKED.next()
 
 

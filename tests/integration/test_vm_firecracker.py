@@ -86,6 +86,7 @@ async def machines(home: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -
         release="6",
         architecture="",
         redirects=False,
+        refusals=False,
     )
     made: list[Outside] = []
     launch = supervisor.launch
