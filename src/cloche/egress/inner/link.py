@@ -29,8 +29,9 @@ FIRST_WAIT_SECONDS = 0.05
 #: after a stream that the guest has thrown away; twice as long after each, until one is used
 REFILL_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 2.0
-#: lines of the control stream
+#: lines of the control stream, each for so many bytes that it has begun
 MAX_LINES_PER_SECOND = 1000
+LINE_BYTES = 4096
 _TURN_LINES = 16
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Link:
                 if line is None:
                     return
                 await self._hear(guest_words.read_word(line))
-                pace.take(1)
+                pace.take(1 + len(line) // LINE_BYTES)
             if pace.available(clock()) < 0:
                 await asyncio.sleep(pace.delay(_TURN_LINES))
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from cloche.egress.budget import TokenBucket
 from cloche.egress.inner import link
 from cloche.egress.inner.guest_words import FromGuest, Head, framed
 from cloche.egress.inner.link import Link
@@ -21,6 +22,7 @@ class Guest:
     def __init__(self) -> None:
         self.served: list[asyncio.Future[None]] = []
         self._theirs: list[socket.socket] = []
+        self.control: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self.grew = asyncio.Event()
 
     async def connect(self) -> socket.socket:
@@ -29,6 +31,8 @@ class Guest:
         # the first is the control stream
         theirs.sendall(SWITCHED + (HEAD if self._theirs else b""))
         self._theirs.append(theirs)
+        if not self.control.done():
+            self.control.set_result(theirs)
         return ours
 
     async def serve(self, _: SocketStream, head: Head) -> None:
@@ -63,6 +67,33 @@ async def test_streams_that_are_served_leave_no_room_for_others(monkeypatch: pyt
         for _ in range(200):
             await asyncio.sleep(0)
         assert len(guest.served) == 11
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        guest.close()
+
+
+async def test_a_long_line_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+
+    class Bucket(TokenBucket):
+        def take(self, count: float) -> None:
+            taken.append(count)
+            super().take(count)
+
+    monkeypatch.setattr(link, "TokenBucket", Bucket)
+    guest, heard = Guest(), asyncio.Event()
+
+    async def hear(_: FromGuest) -> None:
+        heard.set()
+
+    running = asyncio.ensure_future(Link(guest.connect, guest.serve, hear).run())
+    try:
+        control = await guest.control
+        long = b'{"op":"sung","song":"%s"}\n' % (b"a" * 40_000)
+        control.sendall(long + b'{"op":"refused","host":"a.example"}\n')
+        await heard.wait()
+        assert taken == [10, 1]
     finally:
         running.cancel()
         await asyncio.wait([running])
