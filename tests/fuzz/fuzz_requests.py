@@ -61,7 +61,8 @@ def _request(data: bytes) -> None:
     head, body = found
     assert _first(data, 7) == found
     # h11 wants a Host header of a CONNECT, too, which some clients leave out
-    if head.method != "CONNECT" or b"\nhost:" in data.lower():
+    said = data.lstrip(b"\r\n").partition(b"\r\n\r\n")[0]
+    if head.method != "CONNECT" or b"\nhost:" in said.lower():
         assert _by_h11(data) == (head.method, body)
     if head.method != "CONNECT":
         writer = BodyWriter(head.framing)
