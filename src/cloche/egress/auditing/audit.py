@@ -14,13 +14,15 @@ import msgspec
 
 from cloche.egress.auditing.audit_reader import FILE, read_audit
 from cloche.egress.auditing.repeats import Repeats
-from cloche.egress.auditing.shares import Shares
+from cloche.egress.auditing.shares import Shares, Sums
 from cloche.model.egress import AuditLine
 
 __all__ = ["AuditWriter", "read_audit"]
 
 #: of the queue, for one sandbox: nobody's lines are lost because of another's
 SHARE_OF_QUEUE = 4
+#: sandboxes of which there are sums of what did not fit into it
+MAX_CROWDED = 256
 #: written at once; a queue that is fuller gives several writes
 BATCH = 512
 #: of a path or a reason: what the code chose must not make a line of any length
@@ -31,13 +33,15 @@ log = logging.getLogger(__name__)
 
 
 class AuditWriter:
-    """Writes in a thread of its own and never makes its caller wait: what the disk does not take is dropped and
-    counted. `directory` is made when it is missing (0700); its files are 0600."""
+    """Writes in a thread of its own and never makes its caller wait: what the disk does not take in time is dropped and
+    counted; of what has moved bytes there are sums, which nobody can hide behind a slow disk. `directory` is made when
+    it is missing (0700); its files are 0600."""
 
     def __init__(self, directory: str, *, max_bytes: int = 16 << 20, files: int = 8, queue: int = 8192) -> None:
         self._log = _Log(directory, max_bytes, files)
         self._queue: deque[AuditLine] = deque()
         self._waiting: Counter[str] = Counter()
+        self._crowded: dict[str, Sums] = {}
         self._most = queue
         self._dropped = 0
         self._reported = 0
@@ -52,12 +56,20 @@ class AuditWriter:
         with self._changed:
             crowded = self._waiting[line.sandbox_id] >= max(1, self._most // SHARE_OF_QUEUE)
             if self._closed or crowded or len(self._queue) >= self._most:
-                self._dropped += 1
+                self._turn_away(line)
                 return
             self._queue.append(line)
             self._waiting[line.sandbox_id] += 1
             if len(self._queue) == 1:
                 self._changed.notify()
+
+    def _turn_away(self, line: AuditLine) -> None:
+        sums = self._crowded.get(line.sandbox_id)
+        has_room = sums is not None or len(self._crowded) < MAX_CROWDED
+        if self._closed or not has_room or not (line.sent_bytes or line.received_bytes):
+            self._dropped += 1
+            return
+        self._crowded.setdefault(line.sandbox_id, Sums()).add(line)
 
     @property
     def dropped(self) -> int:
@@ -95,7 +107,9 @@ class AuditWriter:
                 self._changed.wait(max(0.0, min(due) - time.monotonic()) if due else None)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
             self._waiting -= Counter(line.sandbox_id for line in batch)
-            return batch, self._closed
+            crowded, self._crowded = self._crowded, {}
+            closed = self._closed
+        return batch + [line for sums in crowded.values() for line in sums.taken()], closed
 
     def _guarded_put(self, batch: list[AuditLine], ends: bool) -> None:
         """One line that cannot be written must not be the last."""

@@ -98,18 +98,37 @@ class Shares:
 class _Share:
     def __init__(self, now: float) -> None:
         self._bucket = TokenBucket(BYTES_PER_SECOND, BYTES_AT_ONCE, now)
-        #: by verdict
-        self._apart: dict[str, dict[_Kind, _Sum]] = {}
-        self._many: dict[str, _Sum] = {}
+        self._sums = Sums()
         self._now = now
 
     def admits(self, line: AuditLine, now: float) -> bool:
         """Never while others of it are being summed up: lines stay in the order of their kinds."""
         self._now = now
-        if self._apart or self._bucket.available(now) < 1:
+        if self._sums or self._bucket.available(now) < 1:
             return False
         self._bucket.take(_size(line))
         return True
+
+    def add(self, line: AuditLine) -> None:
+        self._sums.add(line)
+
+    def taken(self) -> list[AuditLine]:
+        """The sums; they are paid for as well, as far as there is something left."""
+        lines = self._sums.taken()
+        self._bucket.take(min(sum(map(_size, lines)), max(0.0, self._bucket.available(self._now))))
+        return lines
+
+
+class Sums:
+    """Of lines of one sandbox; false while there are none."""
+
+    def __init__(self) -> None:
+        #: by verdict
+        self._apart: dict[str, dict[_Kind, _Sum]] = {}
+        self._many: dict[str, _Sum] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._apart)
 
     def add(self, line: AuditLine) -> None:
         kind: _Kind = (line.via, line.host, str(line.port), line.rule)
@@ -125,11 +144,10 @@ class _Share:
         apart[kind] = one
 
     def taken(self) -> list[AuditLine]:
-        """The sums; they are paid for as well, as far as there is something left."""
-        lines = [line for verdict in list(self._apart) for line in self._of_verdict(verdict)]
+        """As lines; none are left."""
+        lines = [line for verdict in self._apart for line in self._of_verdict(verdict)]
         self._apart.clear()
         self._many.clear()
-        self._bucket.take(min(sum(map(_size, lines)), max(0.0, self._bucket.available(self._now))))
         return lines
 
     def _of_verdict(self, verdict: str) -> list[AuditLine]:

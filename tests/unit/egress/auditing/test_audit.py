@@ -208,6 +208,24 @@ def test_one_sandbox_does_not_fill_the_queue_for_the_others(directory, stuck):
     assert [item.host for item in read(directory)] == ["h0.example", "h1.example", "h2.example", "h100.example"]
 
 
+def test_nobody_hides_what_it_has_sent_behind_a_slow_disk(directory, stuck):
+    writer, go_on = stuck
+    for number in range(1, 100):
+        writer.write(line(number, verdict="denied"))
+    before = writer.dropped
+    for _ in range(5):
+        writer.write(line(host="taker.example", sent_bytes=10, received_bytes=1))
+    for number in range(100):
+        writer.write(line(sandbox_id=f"sb_other{number}", sent_bytes=1))
+    assert writer.dropped == before
+    go_on.set()
+    writer.close(20.0)
+    found = read(directory)
+    (taken,) = [item for item in found if item.host == "taker.example"]
+    assert (taken.sent_bytes, taken.received_bytes, taken.repeated) == (50, 5, 4)
+    assert sum(item.sent_bytes for item in found) == 150
+
+
 def test_what_is_over_its_share_is_summed_up_at_the_end_too(directory):
     lines = [line(number, path="/" * 2000, sent_bytes=3) for number in range(1500)]
     assert written(directory, lines, queue=1 << 16).dropped == 0
