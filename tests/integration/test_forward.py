@@ -118,6 +118,12 @@ def test_what_cannot_be_dialled_says_why(serving):
             serving.dial(**place)
 
 
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.0.2.7", "2001:db8::1", "198.18.0.2", "db.example"])
+def test_what_is_outside_is_not_dialled(serving, host):
+    with pytest.raises(InvalidError, match="no address of the sandbox"):
+        serving.dial(8000, host=host)
+
+
 def test_a_local_port_leads_inside(serving):
     with serving.forward(8000) as forward:
         assert forward.address == f"127.0.0.1:{forward.port}"

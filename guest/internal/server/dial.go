@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,9 +46,9 @@ func (s *server) dial(w http.ResponseWriter, r *http.Request) error {
 	}
 	network, address := "unix", q.text("unix")
 	if !q.has("unix") {
-		host := q.text("host")
-		if host == "" {
-			host = "127.0.0.1"
+		host, err := ownAddress(q.text("host"))
+		if err != nil {
+			return err
 		}
 		network, address = "tcp", net.JoinHostPort(host, strconv.FormatInt(port, 10))
 	}
@@ -56,6 +58,30 @@ func (s *server) dial(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer inner.Close()
 	return join(w, inner.(halfCloser))
+}
+
+// ownAddress is the host of a dial, when it is in here. To any other the kernel would lead us to our own end of the door:
+// whoever dials would be connected, and not to where they believe.
+func ownAddress(host string) (string, error) {
+	if host == "" {
+		return "127.0.0.1", nil
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil || !isOwn(address.Unmap().WithZone("")) {
+		return "", wire.Invalid("%q is no address of the sandbox, and only what listens in it can be dialled", host)
+	}
+	return address.Unmap().String(), nil
+}
+
+func isOwn(address netip.Addr) bool {
+	if address.IsLoopback() || address.IsUnspecified() {
+		return true
+	}
+	own, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(own, func(one net.Addr) bool {
+		prefix, err := netip.ParsePrefix(one.String())
+		return err == nil && prefix.Addr().Unmap() == address
+	})
 }
 
 func refusedDial(address string, err error) error {

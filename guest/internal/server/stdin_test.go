@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -181,6 +182,32 @@ func TestDialCarriesBothWaysWithHalfClose(t *testing.T) {
 	_ = conn.(*net.UnixConn).CloseWrite()
 	if all, err := io.ReadAll(reader); err != nil || string(all) != "echo:early late" {
 		t.Errorf("%q %v", all, err)
+	}
+}
+
+func TestDialIsOfWhatIsInHere(t *testing.T) {
+	g := newGuest(t)
+	inside, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	port := strconv.Itoa(inside.Addr().(*net.TCPAddr).Port)
+	for host, wanted := range map[string]int{
+		"": 101, "127.0.0.1": 101, "127.1.2.3": 404, "::ffff:127.0.0.1": 101, "0.0.0.0": 101,
+		"192.0.2.7": 422, "2001:db8::1": 422, "::ffff:192.0.2.7": 422, "db.example": 422, "localhost": 422, "127.1": 422,
+	} {
+		request, _ := http.NewRequest("POST", "http://g/v1/dial?port="+port+"&host="+host, nil)
+		request.Header.Set("Connection", "Upgrade")
+		request.Header.Set("Upgrade", "cloche-stream")
+		response, err := g.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != wanted {
+			t.Errorf("%q: %d", host, response.StatusCode)
+		}
 	}
 }
 

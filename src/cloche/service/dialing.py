@@ -25,13 +25,14 @@ class Dialing:
         self, ref: str, *, port: int | None = None, host: str | None = None, unix: str | None = None,
         project_id: str = DEFAULT_PROJECT,
     ) -> AsyncIterator[ByteStream]:  # fmt: skip
-        """One connection, which counts as use of the sandbox until this is left. `host` None: its loopback. Raises
-        NotFoundError when nobody listens there, InvalidError unless one of `port` and `unix` is given, WrongStateError
-        unless it runs, SandboxDeadError, LimitHitError beyond 512 connections and requests."""
+        """One connection, which counts as use of the sandbox until this is left. `host`: an address of its own; None
+        or "localhost": its loopback. Raises NotFoundError when nobody listens there, InvalidError for any other host
+        and unless one of `port` and `unix` is given, WrongStateError unless it runs, SandboxDeadError, LimitHitError
+        beyond 512 connections and requests."""
         if (port is None) == (unix is None):
             raise InvalidError("give either port or unix", field="port")
         async with self._access.guest(project_id, ref) as guest:
-            stream = await _dialled(guest, port, (host,) if host else LOOPBACK, unix)
+            stream = await _dialled(guest, port, LOOPBACK if host in (None, "localhost") else (host,), unix)
             try:
                 yield stream
             finally:

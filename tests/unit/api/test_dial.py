@@ -101,11 +101,12 @@ async def test_the_other_loopback_and_unix_sockets_are_found(tmp_path):
     async with dialling(tmp_path) as (reader, _, inside, served):
         await switched(reader)
         inside.listens_on = "::1"
-        async with served.services.dialing.open("box", port=1):
-            pass
+        for host in (None, "localhost"):
+            async with served.services.dialing.open("box", port=1, host=host):
+                pass
         async with served.services.dialing.open("box", unix="/run/x.sock"):
             pass
-    assert inside.asked[1:] == [(1, "127.0.0.1", None), (1, "::1", None), (None, None, "/run/x.sock")]
+    assert inside.asked[1:] == [*2 * [(1, "127.0.0.1", None), (1, "::1", None)], (None, None, "/run/x.sock")]
 
 
 @pytest.mark.parametrize(("target", "headers", "code"), [
