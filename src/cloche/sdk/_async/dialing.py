@@ -15,7 +15,7 @@ class AsyncDialing(AsyncHandle):
     """The part of a sandbox that is what listens in it. The sandbox needs no network for any of this."""
 
     async def dial(self, port: int | None = None, *, host: str | None = None, unix: str | None = None) -> AsyncTunnel:
-        """A connection to a port on its loopback (or on `host`, an address of the sandbox itself), or to the unix socket
+        """A connection to a port on its loopback (or on `host`, an address of the sandbox's own), or to the unix socket
         at the path `unix` inside. Raises NotFoundError when nobody listens there, InvalidError for another host: what
         is outside is not reached like this."""
         return await self._transport.upgrade(
