@@ -99,7 +99,7 @@ def test_a_word_of_a_newer_guest_is_passed_over():
     assert guest_words.read_word(said) == Refused(host="a.example", port=1, protocol="udp", count=2, pid=3, process="x")
 
 
-@pytest.mark.parametrize("name", ["\uff41" * 250, "\u00df." * 120, "a b", "a\x00", "a\n"])
+@pytest.mark.parametrize("name", ["\uff41" * 250, "\u00df." * 120, "a\x00", "a\n"])
 @pytest.mark.parametrize("line", [{"op": "refused", "host": ""}, {"op": "resolve", "id": 1, "name": ""}])
 def test_a_name_that_takes_long_to_be_read_is_none_that_a_guest_says(name, line):
     said = {key: value or name for key, value in line.items()}
