@@ -80,7 +80,6 @@ def environment():
 
 
 @pytest.mark.slow
-@pytest.mark.serial
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_the_page_shows_is_what_happens(page, environment, tmp_path):
