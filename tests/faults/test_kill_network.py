@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +16,8 @@ import pytest
 
 from cloche import Sandbox
 from cloche.model.errors import ClocheError
-from tests.integration.egress_world import NAME, OTHER, World, egress_world
-from tests.integration.node_harness import end_node, namespace_home, wait_for_exit
+from tests.integration.egress_world import NAME, OTHER, World
+from tests.integration.node_harness import end_node, wait_for_exit
 from tests.integration.test_egress_node import door_of, fetched, until_fetched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -26,18 +25,6 @@ PORT = 8000
 CLIENTS = 3
 #: what a client does between two looks at the clock of the killer
 STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with egress_world() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with namespace_home(tmp_path_factory.mktemp("kill") / "home") as place:
-        yield place
 
 
 @pytest.mark.parametrize("victim", ["node", "door", "both"])

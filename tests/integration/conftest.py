@@ -10,8 +10,12 @@ import pytest
 from cloche import Sandbox
 from tests.integration.door_fixtures import authority, dns, door, got, guest, neighbours, other, server, swallower
 from tests.integration.node_harness import namespace_home
+from tests.integration.world_fixtures import home, telling, world
 
-__all__ = ["authority", "dns", "door", "got", "guest", "neighbours", "other", "server", "swallower"]
+__all__ = [
+    "authority", "dns", "door", "got", "guest", "home", "neighbours", "other", "server", "swallower", "telling",
+    "world",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import http.client
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,10 @@ from cloche import Sandbox
 from cloche.model.egress import Ask, AuditLine
 from cloche.model.errors import ClocheError, UnavailableError
 from cloche.model.events import Event
-from tests.integration.egress_world import NAME, OTHER, WAIT_SECONDS, World, egress_world
+from tests.integration.egress_world import NAME, OTHER, WAIT_SECONDS, World
 from tests.integration.node_harness import ask, end_node, namespace_home, node_pid, wait_for_exit
 
 VALUE = "value-that-no-file-may-have"
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with egress_world() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with namespace_home(tmp_path_factory.mktemp("egress") / "home") as place:
-        yield place
 
 
 def fetched(box: Sandbox, url: str, *more: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,9 +13,8 @@ import pytest
 
 from cloche import Sandbox
 from cloche.model.egress import AuditLine
-from tests.integration.egress_world import NAME, WAIT_SECONDS, World, egress_world
-from tests.integration.guest_harness import Guest
-from tests.integration.node_harness import namespace_home
+from tests.integration.egress_world import NAME, WAIT_SECONDS
+from tests.integration.world_fixtures import inside
 
 T = TypeVar("T")
 #: sends what it is told to: HOST PORT [TIMES]; says what it was answered
@@ -38,30 +37,6 @@ if sys.argv[4:]:
 """
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with egress_world() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with namespace_home(tmp_path_factory.mktemp("refused") / "home") as place:
-        yield place
-
-
-@pytest.fixture
-def box(home: Path, world: World) -> Iterator[Sandbox]:
-    with Sandbox.create(net=world.net) as made:
-        if not inside(home, made).get("/v1/health")["tells_refused"]:
-            pytest.skip("this kernel does not tell of refused packets")
-        yield made
-
-
-def inside(home: Path, box: Sandbox) -> Guest:
-    return Guest(home / "run" / box.id / "guest.sock")
-
-
 def sent(box: Sandbox, host: str, port: int, times: int = 1) -> str:
     done = box.exec("python3", "-c", SEND, host, str(port), str(times), timeout_seconds=60)
     return done.stdout.strip() + done.stderr
@@ -81,41 +56,41 @@ def lines_of(box: Sandbox, host: str) -> list[AuditLine]:
 
 
 @pytest.mark.parametrize(("host", "shown"), [("192.0.2.9", "192.0.2.9"), ("2001:db8::9", "2001:db8::9"), (NAME, NAME)])
-def test_a_datagram_is_refused_and_seen(box: Sandbox, host: str, shown: str) -> None:
-    assert sent(box, host, 443) == "Connection refused"
-    (line,) = until(lambda: lines_of(box, shown))
+def test_a_datagram_is_refused_and_seen(telling: Sandbox, host: str, shown: str) -> None:
+    assert sent(telling, host, 443) == "Connection refused"
+    (line,) = until(lambda: lines_of(telling, shown))
     assert (line.verdict, line.rule, line.host, line.port, line.protocol) == ("denied", "no-udp", shown, 443, "udp")
-    events = until(lambda: [event for event in box.events() if event.kind == "sandbox.egress_denied"])
+    events = until(lambda: [event for event in telling.events() if event.kind == "sandbox.egress_denied"])
     assert events[0].data["host"] == shown and events[0].data["rule"] == "no-udp"
 
 
-def test_the_program_is_named_that_still_runs(box: Sandbox) -> None:
-    box.spawn("python3", "-c", SEND, "192.0.2.9", "123", "1", "60")
-    (line,) = until(lambda: lines_of(box, "192.0.2.9"))
+def test_the_program_is_named_that_still_runs(telling: Sandbox) -> None:
+    telling.spawn("python3", "-c", SEND, "192.0.2.9", "123", "1", "60")
+    (line,) = until(lambda: lines_of(telling, "192.0.2.9"))
     assert line.process in ("", "python3") and line.pid >= 0
 
 
-def test_what_is_tried_again_and_again_is_counted_whole(box: Sandbox) -> None:
-    assert sent(box, "192.0.2.9", 443, 40) == "Connection refused"
-    until(lambda: sum(1 + line.repeated for line in lines_of(box, "192.0.2.9")) == 40)
-    assert len(lines_of(box, "192.0.2.9")) < 10
-    until(lambda: box.egress().counters.denied == 40)
+def test_what_is_tried_again_and_again_is_counted_whole(telling: Sandbox) -> None:
+    assert sent(telling, "192.0.2.9", 443, 40) == "Connection refused"
+    until(lambda: sum(1 + line.repeated for line in lines_of(telling, "192.0.2.9")) == 40)
+    assert len(lines_of(telling, "192.0.2.9")) < 10
+    until(lambda: telling.egress().counters.denied == 40)
 
 
-def test_no_policy_is_suggested_for_it(box: Sandbox) -> None:
-    sent(box, "192.0.2.9", 443)
-    until(lambda: lines_of(box, "192.0.2.9"))
-    found = box.suggest_policy()
+def test_no_policy_is_suggested_for_it(telling: Sandbox) -> None:
+    sent(telling, "192.0.2.9", 443)
+    until(lambda: lines_of(telling, "192.0.2.9"))
+    found = telling.suggest_policy()
     assert found.words == [] and [(one.host, one.port, one.protocol) for one in found.tried] == [
         ("192.0.2.9", 443, "udp")
     ]
 
 
-def test_what_a_closed_one_tried_is_remembered(home: Path, box: Sandbox) -> None:
-    box.set_policy(None)
-    assert sent(box, "192.0.2.9", 443, 3) == "Connection refused"
+def test_what_a_closed_one_tried_is_remembered(home: Path, telling: Sandbox) -> None:
+    telling.set_policy(None)
+    assert sent(telling, "192.0.2.9", 443, 3) == "Connection refused"
     tried = until(
-        lambda: [one for one in inside(home, box).get("/v1/egress/attempts")["attempts"] if one["count"] == 3]
+        lambda: [one for one in inside(home, telling).get("/v1/egress/attempts")["attempts"] if one["count"] == 3]
     )
     assert [(one["host"], one["port"], one["protocol"]) for one in tried] == [("192.0.2.9", 443, "udp")]
 
@@ -132,9 +107,9 @@ print(json.dumps(said))
 """
 
 
-def test_code_has_no_socket_by_which_it_could_hide_it(box: Sandbox) -> None:
+def test_code_has_no_socket_by_which_it_could_hide_it(telling: Sandbox) -> None:
     """Neither one of its own, nor the guest's, which it does not inherit."""
-    done = box.exec("python3", "-c", GRAB, user="root")
+    done = telling.exec("python3", "-c", GRAB, user="root")
     assert not any(isinstance(one, int) for one in json.loads(done.stdout)), done.stdout
-    held = box.exec("sh", "-c", "ls -l /proc/self/fd/")
+    held = telling.exec("sh", "-c", "ls -l /proc/self/fd/")
     assert "socket:" not in held.stdout

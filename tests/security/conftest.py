@@ -16,9 +16,13 @@ import pytest
 
 from tests import ordinary_user
 from tests.integration.door_fixtures import authority, dns, door, got, guest, neighbours, other, server, swallower
+from tests.integration.world_fixtures import home, telling, world
 from tests.security import planting
 
-__all__ = ["authority", "dns", "door", "got", "guest", "neighbours", "other", "server", "swallower"]
+__all__ = [
+    "authority", "dns", "door", "got", "guest", "home", "neighbours", "other", "server", "swallower", "telling",
+    "world",
+]  # fmt: skip
 HERE = Path(__file__).parent
 #: mode of ids → user of the host that has it, None for the one who runs the suite
 MODES = {"range": None, "helper": "cloche-test", "one": "cloche-test1"}

@@ -15,23 +15,11 @@ import pytest
 from cloche import Sandbox
 from cloche.model.egress import Publication
 from cloche.sdk import launch
-from tests.integration.egress_world import OTHER, World, egress_world
-from tests.integration.node_harness import DEADLINE_SECONDS, namespace_home, node_pid
+from tests.integration.egress_world import OTHER, World
+from tests.integration.node_harness import DEADLINE_SECONDS, node_pid
 from tests.integration.test_egress_node import door_of, fetched, serve
 
 SAID = b"from inside\n"
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with egress_world() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with namespace_home(tmp_path_factory.mktemp("host") / "home") as place:
-        yield place
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from cloche import Sandbox
 from cloche.model.egress import AuditLine
-from tests.integration.egress_world import NAME, WAIT_SECONDS, World, egress_world
-from tests.integration.guest_harness import Guest
-from tests.integration.node_harness import namespace_home
+from tests.integration.egress_world import NAME, WAIT_SECONDS, World
 
 MANY = 20_000
 #: a datagram to each of so many places, as fast as it can
@@ -65,30 +62,6 @@ print(found)
 """
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with egress_world() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with namespace_home(tmp_path_factory.mktemp("floods") / "home") as place:
-        yield place
-
-
-@pytest.fixture
-def box(home: Path, world: World) -> Iterator[Sandbox]:
-    with Sandbox.create(net=world.net) as made:
-        if not inside(home, made).get("/v1/health")["tells_refused"]:
-            pytest.skip("this kernel does not tell of refused packets")
-        yield made
-
-
-def inside(home: Path, box: Sandbox) -> Guest:
-    return Guest(home / "run" / box.id / "guest.sock")
-
-
 def refused(box: Sandbox) -> list[AuditLine]:
     return [line for line in box.egress_log(verdicts=["denied"]) if line.via == "inside"]
 
@@ -107,26 +80,26 @@ def fetched(box: Sandbox, world: World) -> str:
 
 
 @pytest.mark.slow
-def test_a_flood_is_counted_whole_and_costs_its_sandbox_nothing_else(box: Sandbox, world: World) -> None:
-    assert box.exec("python3", "-c", FLOOD, timeout_seconds=60).stdout == "sent\n"
-    assert fetched(box, world) == "hello /\n"
+def test_a_flood_is_counted_whole_and_costs_its_sandbox_nothing_else(telling: Sandbox, world: World) -> None:
+    assert telling.exec("python3", "-c", FLOOD, timeout_seconds=60).stdout == "sent\n"
+    assert fetched(telling, world) == "hello /\n"
     # those at the end for which there was no room are missed when the next one comes
-    until(lambda: bool(refused(box)))
-    assert box.exec("python3", "-c", FLOOD.replace(str(MANY), "1")).stdout == "sent\n"
-    until(lambda: box.egress().counters.denied == MANY + 1)
-    until(lambda: sum(1 + line.repeated for line in refused(box)) == MANY + 1)
-    assert len(refused(box)) < 200
+    until(lambda: bool(refused(telling)))
+    assert telling.exec("python3", "-c", FLOOD.replace(str(MANY), "1")).stdout == "sent\n"
+    until(lambda: telling.egress().counters.denied == MANY + 1)
+    until(lambda: sum(1 + line.repeated for line in refused(telling)) == MANY + 1)
+    assert len(refused(telling)) < 200
 
 
-def test_odd_packets_break_nothing(box: Sandbox, world: World) -> None:
+def test_odd_packets_break_nothing(telling: Sandbox, world: World) -> None:
     for user in ("user", "root"):
-        assert box.exec("python3", "-c", ODD, user=user).stdout == "sent\n"
-    until(lambda: {"192.0.2.77", "2001:db8::77"} <= {line.host for line in refused(box)})
-    assert fetched(box, world) == "hello /\n"
-    assert not [word for word in box.suggest_policy().words if NAME not in word]
+        assert telling.exec("python3", "-c", ODD, user=user).stdout == "sent\n"
+    until(lambda: {"192.0.2.77", "2001:db8::77"} <= {line.host for line in refused(telling)})
+    assert fetched(telling, world) == "hello /\n"
+    assert not [word for word in telling.suggest_policy().words if NAME not in word]
 
 
 @pytest.mark.parametrize("user", ["user", "root"])
-def test_the_socket_is_out_of_reach(box: Sandbox, user: str) -> None:
-    assert box.exec("python3", "-c", INHERITED, user=user).stdout == "[]\n"
-    assert box.run_code(INHERITED).stdout == "[]\n"
+def test_the_socket_is_out_of_reach(telling: Sandbox, user: str) -> None:
+    assert telling.exec("python3", "-c", INHERITED, user=user).stdout == "[]\n"
+    assert telling.run_code(INHERITED).stdout == "[]\n"
