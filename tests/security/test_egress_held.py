@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import struct
 from collections.abc import Iterable
 
 import pytest
@@ -78,6 +79,30 @@ def test_what_waits_is_counted_and_the_rest_refused(
     event = door.event("egress_limit")
     assert event["limit"] == "held_bytes" and "8 MiB" in event["reason"]
     works(other, server)
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+def test_what_has_gone_counts_no_more(guest: StandInGuest, server: Upstream, kind: str) -> None:
+    """However it went: refused, reset in the middle, or closed. After each round there is room again."""
+    least = MANY - MAX_HELD_BYTES // len(BEGUN[kind])
+    for _ in range(3):
+        streams = begun(guest, server, BEGUN[kind])
+        assert refused_by_limit(streams, least) >= least
+        for number, stream in enumerate(streams):
+            if number % 2:
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.socket.close()
+        # the door meets so many ends one after the other
+        assert any(has_room(guest, server) for _ in range(1000))
+
+
+def has_room(guest: StandInGuest, server: Upstream) -> bool:
+    stream = guest.connect("up.test", server.port)
+    with contextlib.suppress(ConnectionError):
+        stream.socket.sendall(BEGUN["head"])
+        stream.socket.sendall(b"\r\nHost: other.test\r\n\r\n")
+    heard = stream.rest()
+    return heard != b"" and not any(sign in heard for sign in LIMIT)
 
 
 def test_blanks_without_end_are_not_waited_for(door: DoorProcess, guest: StandInGuest, server: Upstream) -> None:
