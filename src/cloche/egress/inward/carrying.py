@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from cloche.egress.http.client_side import DRAIN_BYTES, DRAIN_SECONDS, HEAD_SECONDS
 from cloche.egress.inward import ingress_pages
@@ -55,7 +56,10 @@ async def _more(client: SocketStream, seen: Seen | None) -> bool:
 
 
 async def _refuse(entry: Entry, client: SocketStream) -> None:
-    await client.write(ingress_pages.other_host(entry.port, entry.sandbox_id).http1())
+    # who does not read the page keeps no place for it
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await client.write(ingress_pages.other_host(entry.port, entry.sandbox_id).http1())
     client.take_peeked()
     await client.drain(DRAIN_BYTES, DRAIN_SECONDS)
     raise OtherHostError
