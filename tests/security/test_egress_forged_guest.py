@@ -89,9 +89,8 @@ def test_it_wants_more_streams_than_there_are(door: DoorProcess, guest: StandInG
 def test_a_line_of_the_audit_stays_a_line(door: DoorProcess, guest: StandInGuest, text: str) -> None:
     """Whatever the guest says of process and host."""
     forged = '"}\n{"time":1,"sandbox_id":"sb_2","via":"proxy","verdict":"allowed","host":"bank.test"}\n'
-    for host in (text, forged):
-        assert guest.connect(host, 443, "socks").rest() == b"", "no guest of ours says such a host"
-    assert guest.connect("no.test", 443, "socks", process=text + forged, pid=7).answer()["code"] == "denied"
+    for host in (text, forged, "no.test"):
+        assert guest.connect(host, 443, "socks", process=text + forged, pid=7).answer()["code"] == "denied"
     stream = guest.proxy()
     stream.socket.sendall(f"GET http://no.test/{text}{forged} HTTP/1.1\r\nHost: no.test\r\n\r\n".encode())
     assert b"HTTP/1.1 4" in stream.rest()[:12]

@@ -7,7 +7,7 @@ import pytest
 
 from cloche.egress.budget import TokenBucket
 from cloche.egress.inner import link
-from cloche.egress.inner.guest_words import FromGuest, Head, framed
+from cloche.egress.inner.guest_words import FromGuest, Head, Refused, framed
 from cloche.egress.inner.link import Link
 from cloche.egress.outward.sockets import SocketStream
 
@@ -73,7 +73,7 @@ async def test_streams_that_are_served_leave_no_room_for_others(monkeypatch: pyt
         guest.close()
 
 
-async def test_a_long_line_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_takes_longer_to_be_read_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[float] = []
 
     class Bucket(TokenBucket):
@@ -84,16 +84,18 @@ async def test_a_long_line_counts_as_several(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(link, "TokenBucket", Bucket)
     guest, heard = Guest(), asyncio.Event()
 
-    async def hear(_: FromGuest) -> None:
-        heard.set()
+    async def hear(word: FromGuest) -> None:
+        if isinstance(word, Refused):
+            heard.set()
 
     running = asyncio.ensure_future(Link(guest.connect, guest.serve, hear).run())
     try:
         control = await guest.control
         long = b'{"op":"sung","song":"%s"}\n' % (b"a" * 40_000)
-        control.sendall(long + b'{"op":"refused","host":"a.example"}\n')
+        odd = b'{"op":"resolve","id":1,"name":"\\uff41.example"}\n'
+        control.sendall(long + odd + b'{"op":"refused","host":"a.example"}\n')
         await heard.wait()
-        assert taken == [10, 1]
+        assert taken == [10, 21, 1]
     finally:
         running.cancel()
         await asyncio.wait([running])
