@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.rootless, pytest.mark.slow, pytest.mark.timeout(300)]
 SUITES = {
     "conformance": ["tests/conformance", "--engine", "namespace"],
     "contexts": ["tests/integration/test_contexts.py"],
-    "attacks of contexts": ["tests/integration/test_contexts_attacks.py", "-k", "not forged and not flood"],
+    # they mostly wait
+    "attacks of contexts": ["tests/integration/test_contexts_attacks.py", "-k", "not forged and not flood", "-n", "3"],
     "door": ["tests/integration/test_door_in_box.py"],
     "programs": [*(f"tests/integration/test_programs_{name}.py" for name in ("fetch", "git", "java")), "-k", "not vm"],
     "pool": ["tests/integration/test_pool.py"],
@@ -37,7 +38,9 @@ def user(request: pytest.FixtureRequest) -> Iterator[OrdinaryUser]:
 @pytest.mark.parametrize("suite", sorted(SUITES))
 def test_suite(user: OrdinaryUser, suite: str) -> None:
     """It passes, and nothing of the user's is left running."""
-    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--basetemp={user.home}/pytest", "--timeout=100"]
+    # the plug-in of schemathesis takes two seconds to be loaded, and none of these tests uses it
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "--timeout=100"]
+    options += [f"--rootdir={ROOT}", f"--basetemp={user.home}/pytest"]
     paths = [str(ROOT / each) if each.startswith("tests/") else each for each in SUITES[suite]]
     done = user.run([sys.executable, "-m", "pytest", *options, *paths])
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
