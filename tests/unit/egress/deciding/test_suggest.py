@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloche.egress.deciding import presets
 from cloche.egress.deciding.policy import compile_policy
 from cloche.egress.deciding.suggest import Tried, suggest
 from cloche.model.egress import AuditLine
 from cloche.model.egress_words import parse_policy
+
+#: a host of a preset of which one alone is of little use
+INDEX = presets.load("pypi").rules[0].hosts[0]
 
 
 def line(host: str, port: int = 443, protocol: str = "tls", **more) -> AuditLine:
@@ -61,7 +65,7 @@ def test_a_preset_whose_hosts_were_tried_stands_for_them():
 
 
 def test_a_preset_that_is_of_no_use_in_part_is_named_for_one_of_its_hosts():
-    assert words(line("pypi.org")) == ["pypi"]
+    assert words(line(INDEX)) == ["pypi"]
 
 
 def test_a_preset_stands_for_no_port_that_it_has_not():
@@ -107,7 +111,7 @@ def test_a_guest_that_says_too_much_is_bounded():
         st.builds(
             Tried,
             host=st.one_of(
-                st.sampled_from(["a.example", "x.a.example", "10.0.0.1", "::1", "pypi.org"]), st.text(max_size=9)
+                st.sampled_from(["a.example", "x.a.example", "10.0.0.1", "::1", INDEX]), st.text(max_size=9)
             ),
             port=st.sampled_from([0, 22, 80, 443, 8080]),
             protocol=st.sampled_from(["", "tcp", "tls", "\0"]),
